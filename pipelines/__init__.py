@@ -1,0 +1,26 @@
+"""Semantic image editing: published methods as readable functions over shared parts.
+
+Data flows one way: app.py -> registry -> one method function -> models leased from the cache ->
+shared core -> EditResult -> app.py. Nothing in this package imports gradio; nothing below calls
+back up. Importing a module does no I/O, picks no device and sets no seed.
+
+    errors, results, params, registry, packs     contracts (no torch)
+    model_cache, memo, devices, images, noise    services: loading, reuse, device choice, pixels
+    text_edit                                    PIL in, PIL out around every text edit method
+    diffedit, sdedit, baselines                  methods: one paper, one file
+    edits, masks                                 what those methods share
+    diffusion/    noise schedule, DDIM, fast solvers, guidance, cross-attention capture
+    models/       thin bundles over diffusers and transformers networks
+    data/         the procedural worlds, their captions and edit queries
+    training/     one script for each shipped model
+    metrics/      pure functions
+    benchmarks/   one protocol for each paper; `python -m pipelines.benchmarks`
+
+Letters in shape comments and docstrings:
+
+    B batch      C channels          H W image height, width (pixels)
+    h w latent height, width         K steps actually taken
+    L text tokens                    T training timesteps of the noise schedule
+
+Ranges: PIL uint8 outside; `images` float32 in [-1, 1] inside; masks in [0, 1], 1 = edit.
+"""
