@@ -1,0 +1,125 @@
+"""Every method the app, the command line and the benchmarks offer: one entry each.
+
+Entries name their function and parameter class as "module:attribute", so that reading this table
+imports neither torch nor any method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method.
+
+    Attributes:
+        name: key in METHODS, in the API and in benchmark records.
+        title: what the visitor reads.
+        tab: "text_edit" for now.
+        params: "module:Class" of its frozen parameter dataclass (see `params`).
+        function: "module:function".
+        paper: citation with its address.
+        summary: one sentence.
+    """
+
+    name: str
+    title: str
+    tab: str
+    params: str
+    function: str
+    paper: str
+    summary: str
+
+    def load(self) -> Callable[..., Any]:
+        """Return the function; imports its module."""
+        function: Callable[..., Any] = resolve_name(self.function)
+        return function
+
+    def load_params(self) -> type[DataclassInstance]:
+        """Return the parameter class; imports its module."""
+        params_class: type[DataclassInstance] = resolve_name(self.params)
+        return params_class
+
+
+def methods(tab: str) -> tuple[Method, ...]:
+    """Return the methods of a tab in the order of METHODS."""
+    return tuple(method for method in METHODS.values() if method.tab == tab)
+
+
+_DIFFEDIT_PAPER = (
+    "Couairon, Verbeek, Schwenk, Cord. DiffEdit: Diffusion-based semantic image editing with mask "
+    "guidance. ICLR 2023. https://arxiv.org/abs/2210.11427"
+)
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method(
+            name="diffedit",
+            title="DiffEdit",
+            tab="text_edit",
+            params="pipelines.method_params:DiffEditParams",
+            function="pipelines.diffedit:diffedit",
+            paper=_DIFFEDIT_PAPER,
+            summary="Finds the region that the two texts disagree about, encodes the picture with "
+            "DDIM and decodes it with the target text inside that region only.",
+        ),
+        Method(
+            name="diffedit_no_encode",
+            title="DiffEdit without encoding",
+            tab="text_edit",
+            params="pipelines.method_params:DiffEditParams",
+            function="pipelines.diffedit:diffedit_without_encoding",
+            paper=_DIFFEDIT_PAPER,
+            summary="DiffEdit's mask, but starting from the picture with random noise added "
+            "instead of its DDIM encoding.",
+        ),
+        Method(
+            name="encode_decode",
+            title="Encode-Decode",
+            tab="text_edit",
+            params="pipelines.method_params:EncodeDecodeParams",
+            function="pipelines.diffedit:encode_decode",
+            paper=_DIFFEDIT_PAPER,
+            summary="Encodes the picture with DDIM and decodes all of it with the target text, "
+            "without a mask.",
+        ),
+        Method(
+            name="sdedit",
+            title="SDEdit",
+            tab="text_edit",
+            params="pipelines.method_params:SDEditParams",
+            function="pipelines.sdedit:sdedit",
+            paper="Meng, He, Song, Song, Wu, Zhu, Ermon. SDEdit: Guided image synthesis and "
+            "editing with stochastic differential equations. ICLR 2022. "
+            "https://arxiv.org/abs/2108.01073",
+            summary="Adds random noise to the whole picture and removes it with the target text.",
+        ),
+        Method(
+            name="copy",
+            title="Copy",
+            tab="text_edit",
+            params="pipelines.method_params:CopyParams",
+            function="pipelines.baselines:copy",
+            paper=_DIFFEDIT_PAPER,
+            summary="Returns the picture unchanged: what a method must beat to have edited.",
+        ),
+        Method(
+            name="encode",
+            title="Encode",
+            tab="text_edit",
+            params="pipelines.method_params:EncodeParams",
+            function="pipelines.baselines:encode",
+            paper=_DIFFEDIT_PAPER,
+            summary="Passes the picture through the autoencoder alone: the change that every "
+            "latent method makes at the least.",
+        ),
+    )
+}
