@@ -1,0 +1,1 @@
+"""One protocol per paper; `python -m pipelines.benchmarks` lists them."""

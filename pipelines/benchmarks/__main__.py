@@ -1,0 +1,26 @@
+"""python -m pipelines.benchmarks NAME [--n N] [--seed S] [--json FILE]: run one protocol."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+BENCHMARKS = {
+    "diffedit": "DiffEdit's claims on toy queries with a known true edit",
+    "faithfulness": "does the scene model paint what the caption says, and is the judge right",
+    "latency": "our DiffEdit against diffusers' in one run",
+    "renderer": "images a second on one core",
+    "solvers": "error of the fast solver against 1000 DDIM steps, both directions",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Run the benchmark named first in `argv` with the rest as its options."""
+    if not argv or argv[0] not in BENCHMARKS:
+        lines = [__doc__ or "", *(f"  {name:14}{text}" for name, text in BENCHMARKS.items())]
+        raise SystemExit("\n".join(lines))
+    import_module(f"pipelines.benchmarks.{argv[0]}").main(argv[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
