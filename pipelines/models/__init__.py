@@ -1,0 +1,1 @@
+"""Thin bundles over library networks: tensors in, tensors out, weights never modified."""

@@ -1,0 +1,179 @@
+"""What every training script shares: the run folder, checkpoints, the average, the rate schedule.
+
+The learning rate follows warm-up, stable, decay (Hu et al. 2024, MiniCPM, arXiv 2404.06395): the
+length of a run need not be known when it starts, and a later run resumes from the stable phase.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+DEFAULT_WORK = Path(os.environ.get("TOYBOX_WORK", "~/.cache/toybox-training")).expanduser()
+TOYBOX = Path(__file__).parents[2] / "assets" / "toybox"
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options all training scripts take."""
+    options = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--work", type=Path, default=DEFAULT_WORK, help="data and checkpoints")
+    options.add_argument("--minutes", type=float, default=30.0, help="training time in all")
+    options.add_argument("--steps", type=int, help="stop after this many steps instead")
+    options.add_argument("--batch", type=int, default=32)
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--out", type=Path, help="folder of the pack entry to write")
+    options.add_argument("--fresh", action="store_true", help="do not resume")
+    return options
+
+
+@dataclass
+class Progress:
+    """Where a run is. `elapsed_s` counts training time over all resumed sessions."""
+
+    step: int = 0
+    samples: int = 0
+    elapsed_s: float = 0.0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+def rate(fraction: float, step: int, *, warmup_steps: int = 100, decay_from: float = 0.7) -> float:
+    """Return the learning-rate factor, in [0, 1], at `fraction` of the run."""
+    warm = min(1.0, (step + 1) / warmup_steps)
+    decay = min(1.0, (1.0 - fraction) / (1.0 - decay_from))
+    return warm * max(decay, 0.0) if fraction > decay_from else warm
+
+
+class Average:
+    """Exponential moving average of a module's parameters with a warm-up of its horizon."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(module).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, module: nn.Module, step: int) -> None:
+        """Move the average towards `module`."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        averaged = [p for p in self.module.parameters() if p.is_floating_point()]
+        current = [p for p in module.parameters() if p.is_floating_point()]
+        torch._foreach_lerp_(averaged, current, 1 - decay)
+        for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):
+            mine.copy_(theirs)
+
+
+def save_checkpoint(path: Path, progress: Progress, **parts: Any) -> None:
+    """Write a checkpoint under a temporary name, then rename it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    states = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({"progress": vars(progress), **states}, temporary)
+    temporary.replace(path)
+
+
+def load_checkpoint(path: Path, **parts: Any) -> Progress | None:
+    """Restore `parts` from `path`, or return None where there is no checkpoint."""
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return Progress(**state["progress"])
+
+
+def train(
+    args: argparse.Namespace,
+    *,
+    name: str,
+    parts: Mapping[str, Any],
+    optimizer: torch.optim.Optimizer,
+    learning_rate: float,
+    loss_of_step: Callable[[Progress], tuple[torch.Tensor, dict[str, float]]],
+    after_step: Callable[[Progress], None] = lambda progress: None,
+    decay_from: float = 0.7,
+    save_every_s: float = 240.0,
+    log_every: int = 50,
+) -> Progress:
+    """Run the loop until `--minutes` or `--steps`; resume from and write `<work>/<name>.pt`.
+
+    `parts` maps names to everything with a state_dict that a checkpoint holds besides the
+    optimizer. The state at the end of the stable phase stays in `<work>/<name>_stable.pt`:
+    a longer run resumes from there (`--minutes` larger) rather than from a decayed rate.
+    """
+    path, stable = args.work / f"{name}.pt", args.work / f"{name}_stable.pt"
+    everything = {**parts, "optimizer": optimizer}
+    progress = None
+    if not args.fresh:
+        finished = load_checkpoint(path, **everything)
+        decayed = finished and fraction_of(args, finished) >= 1.0
+        progress = finished
+        if finished and not decayed and stable.exists():
+            resumed = load_checkpoint(stable, **everything)
+            progress = resumed if finished.log and finished.log[-1]["rate"] < 1.0 else finished
+            if progress is finished:
+                load_checkpoint(path, **everything)
+    progress = progress or Progress()
+    sums: dict[str, float] = {}
+    last_saved = last = time.monotonic()
+    while (fraction := fraction_of(args, progress)) < 1.0:
+        factor = rate(fraction, progress.step, decay_from=decay_from)
+        if factor < 1.0 and fraction > decay_from and not stable.exists():
+            save_checkpoint(stable, progress, **everything)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate * factor
+        loss, numbers = loss_of_step(progress)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(
+            [p for group in optimizer.param_groups for p in group["params"]], 1.0
+        )
+        optimizer.step()
+        progress.step += 1
+        progress.samples += args.batch
+        after_step(progress)
+        now = time.monotonic()
+        progress.elapsed_s += now - last
+        last = now
+        for key, value in numbers.items():
+            sums[key] = sums.get(key, 0.0) + value
+        if progress.step % log_every == 0:
+            line = {
+                "step": progress.step,
+                "samples": progress.samples,
+                "minutes": round(progress.elapsed_s / 60, 2),
+                "rate": round(factor, 4),
+                **{key: round(value / log_every, 5) for key, value in sums.items()},
+            }
+            progress.log.append(line)
+            print(json.dumps(line), flush=True)
+            sums = {}
+        if now - last_saved > save_every_s:
+            save_checkpoint(path, progress, **everything)
+            last_saved = last = time.monotonic()
+    save_checkpoint(path, progress, **everything)
+    return progress
+
+
+def fraction_of(args: argparse.Namespace, progress: Progress) -> float:
+    """Return how much of the run is behind, in [0, 1] or above."""
+    if args.steps is not None:
+        return progress.step / args.steps
+    return progress.elapsed_s / (60 * args.minutes)
+
+
+def write_json(path: Path, content: Mapping[str, Any] | Iterable[Any]) -> None:
+    """Write JSON with a final newline, creating the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from tiny_pack import tiny_scene_model, write_scene_model
+
+from pipelines.devices import Device
+from pipelines.diffusion import ddim
+from pipelines.diffusion.guidance import classifier_free
+from pipelines.models.latent_diffusion import LatentDiffusion, weights_fingerprint
+
+CPU = Device("cpu", torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_scene_model(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return LatentDiffusion.from_folder(folder, CPU)
+
+
+def test_shapes_and_ranges(model):
+    assert model.resolution == 128
+    assert model.latent_shape == (4, 32, 32)
+    images = torch.rand(2, 3, 128, 128) * 2 - 1
+    with torch.no_grad():
+        latents = model.encode_images(images)
+        decoded = model.decode_latents(latents)
+    assert latents.shape == (2, 4, 32, 32)
+    assert decoded.shape == images.shape
+    assert decoded.abs().max() <= 1
+
+
+def test_samples_equal_those_of_diffusers_own_pipeline(folder, model):
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    latents = torch.randn(1, 4, 32, 32, generator=torch.Generator().manual_seed(3))
+    theirs = pipeline(
+        "a red horse at night",
+        latents=latents,
+        num_inference_steps=5,
+        guidance_scale=4.0,
+        output_type="latent",
+        height=128,
+        width=128,
+    ).images
+    embeds = model.embed_text(["a red horse at night"]), model.embed_text([""])
+    with torch.no_grad():
+        denoise = classifier_free(model.eps, *embeds, 4.0)
+        ours = ddim.decode(denoise, latents, model.schedule.grid(5), model.schedule)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_large_batches_are_split_without_a_difference(model, monkeypatch):
+    latents, text = torch.randn(5, 4, 32, 32), model.embed_text(["a cat"])
+    with torch.no_grad():
+        whole = model.eps(latents, 500, text)
+        monkeypatch.setattr("pipelines.models.latent_diffusion.MAX_BATCH", 2)
+        split = model.eps(latents, 500, text)
+    torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_v_prediction_becomes_epsilon(tmp_path, model):
+    v_model = tiny_scene_model(tmp_path, prediction_type="v_prediction")
+    latents, text = torch.randn(1, 4, 32, 32), model.embed_text(["a cat"])
+    with torch.no_grad():
+        v = model.eps(latents, 700, text)  # the same weights, read as epsilon: the raw output
+        eps = v_model.eps(latents, 700, text)
+    alpha, sigma = model.schedule.alpha_sigma(700, latents)
+    torch.testing.assert_close(eps, alpha * v + sigma * latents, rtol=1e-4, atol=1e-4)
+
+
+def test_text_beyond_the_limit_is_named(model):
+    assert model.truncated_text("a cat on the grass") == ""
+    long = "a cat " * 15 + "and a horse"
+    assert model.truncated_text(long) == "and a horse"  # 30 tokens fit beside start and end
+
+
+def test_every_known_word_is_one_token(model):
+    from pipelines.data.captions import VOCABULARY
+
+    assert all(len(model.tokenizer.tokenize(word)) == 1 for word in VOCABULARY)
+    assert len(model.tokenizer.tokenize("flamingo")) > 1
+
+
+def test_words_no_caption_uses_say_nothing(model):
+    embedding = model.text_encoder.get_input_embeddings().weight
+    pieces = model.tokenizer("flamingo", add_special_tokens=False).input_ids
+    assert embedding[pieces].abs().max() == 0
+
+
+def test_fingerprint_follows_the_weights(tmp_path, folder):
+    first = write_scene_model(tmp_path / "a")
+    assert weights_fingerprint(first) == weights_fingerprint(folder)
+    file = next((first / "unet").glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
+    assert weights_fingerprint(first) != weights_fingerprint(folder)
+
+
+def test_stable_diffusions_own_autoencoder_opens_too(tmp_path):
+    write_scene_model(tmp_path)
+    for file in (tmp_path / "vae").iterdir():
+        file.unlink()
+    AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        latent_channels=4,
+        scaling_factor=0.5,
+    ).save_pretrained(tmp_path / "vae")
+    model = LatentDiffusion.from_folder(tmp_path, CPU)
+    images = torch.rand(1, 3, 128, 128) * 2 - 1
+    with torch.no_grad():
+        latents = model.encode_images(images)
+        mode = model.vae.encode(images).latent_dist.mode()
+    torch.testing.assert_close(latents, 0.5 * mode)
+    assert model.decode_latents(latents).shape == images.shape
