@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_pack import tiny_scene_model
+
+from pipelines.data.captions import caption
+from pipelines.data.rewordings import rewordings
+from pipelines.data.scenes import render, sample_scene
+from pipelines.errors import InputError
+from pipelines.memo import Memo
+from pipelines.method_params import DiffEditParams
+from pipelines.registry import methods
+from pipelines.source_text import infer
+from pipelines.text_edit import cut_mask, edit, heat_map, inspect_mask
+
+QUICK = {"num_steps": 5, "num_maps": 1}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_scene_model(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return Image.fromarray(render(sample_scene(3)).image)
+
+
+def photo(width, height):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("method", methods("text_edit"), ids=lambda method: method.name)
+@pytest.mark.parametrize("size", [(128, 128), (300, 200)])
+def test_every_method_returns_the_size_it_was_given(method, size, model):
+    image = photo(*size)
+    known = method.load_params().__dataclass_fields__
+    values = {key: value for key, value in QUICK.items() if key in known}
+    result = edit(method.name, model, image, "a horse", "a zebra", values, seed=7)
+    assert result.image.size == size
+    assert result.seed == 7
+    if method.name == "copy":
+        assert np.array_equal(result.image, image)
+    if result.mask is not None:
+        assert result.mask.shape == size[::-1]
+        untouched = result.mask == 0
+        assert np.array_equal(np.array(result.image)[untouched], np.array(image)[untouched])
+
+
+def test_a_painted_mask_is_obeyed_to_the_pixel(model):
+    image = photo(300, 200)
+    mask = np.zeros((200, 300), np.float32)
+    mask[60:120, 120:180] = 1
+    values = {**QUICK, "feather_px": 4}
+    result = edit("diffedit", model, image, "", "a zebra", values, seed=1, mask=mask)
+    changed = (np.array(result.image) != np.array(image)).any(-1)
+    assert changed.any()
+    assert not changed[result.mask == 0].any()
+    rows, columns = np.nonzero(changed)
+    assert rows.min() >= 58 and rows.max() <= 122
+    assert columns.min() >= 118 and columns.max() <= 182
+
+
+@pytest.mark.parametrize(
+    ("texts", "values", "seed", "says"),
+    [
+        (("a horse", ""), {}, 0, "target text"),
+        (("a horse", "   "), {}, 0, "target text"),
+        (("a horse", "z" * 2000), {}, 0, "shorten"),
+        (("a horse", "a zebra"), {}, -1, "seed"),
+        (("a horse", "a zebra"), {}, float("nan"), "seed"),
+        (("a horse", "a zebra"), {}, "7", "seed"),
+        (("a horse", "a zebra"), {"strength": float("nan")}, 0, "Strength"),
+        (("a horse", None), {}, 0, "text"),
+    ],
+)
+def test_bad_input_gets_a_sentence(texts, values, seed, says, model, picture):
+    with pytest.raises(InputError, match=says):
+        edit("diffedit", model, picture, *texts, values, seed=seed)
+
+
+def test_an_empty_mask_gets_a_sentence(model, picture):
+    with pytest.raises(InputError, match="mask is empty"):
+        edit("diffedit", model, picture, "", "a cat", QUICK, seed=0, mask=np.zeros((128, 128)))
+
+
+def test_mask_inspection_and_edit_agree(model, picture):
+    params = DiffEditParams(num_maps=2)
+    memo = Memo(2**28)
+    inspection = inspect_mask(model, picture, "a horse", "a zebra", params, seed=4, memo=memo)
+    assert inspection.difference.shape == (32, 32)
+    assert heat_map(inspection).min() == 0 and heat_map(inspection).max() == 1
+    assert set(inspection.word_maps) == {"a", "zebra"}
+    assert all(m.shape == (128, 128) and m.max() == 1 for m in inspection.word_maps.values())
+    mask = cut_mask(inspection, params)
+    values = {"num_steps": 5, "num_maps": 2}
+    result = edit("diffedit", model, picture, "a horse", "a zebra", values, seed=4, memo=memo)
+    assert np.array_equal(result.mask, mask)
+
+
+def test_source_text_is_found_among_rewordings_of_the_target(model, picture):
+    target = caption(sample_scene(3)).replace("green", "red")
+    found = infer(model, picture, target, rewordings, seed=0)
+    assert found == infer(model, picture, target, rewordings, seed=0)
+    assert len(found.split()) >= 2
+    with pytest.raises(InputError, match="describe the picture"):
+        infer(model, picture, "flamingo", rewordings, seed=0)
