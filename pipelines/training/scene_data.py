@@ -35,6 +35,7 @@ class SceneSet:
         if not chunks:
             raise ValueError(f"no rendered scenes in {folder}: run pipelines.training.scene_data")
         self.images = [np.load(chunk, mmap_mode="r") for chunk in chunks]
+        self.chunk = len(self.images[0])
         self.scenes: list[Scene] = []
         for chunk in chunks:
             lines = chunk.with_name(chunk.name.replace("images", "scenes")).with_suffix(".json")
@@ -52,23 +53,23 @@ class SceneSet:
 
     def batch(self, indices: Sequence[int], flips: Sequence[bool]) -> torch.Tensor:
         """Return images (B, 3, 128, 128) in [-1, 1], channels last, mirrored where `flips`."""
-        rows = [self.images[i // CHUNK][i % CHUNK] for i in indices]
+        rows = [self.images[i // self.chunk][i % self.chunk] for i in indices]
         rows = [row[:, ::-1] if flip else row for row, flip in zip(rows, flips, strict=True)]
         stacked = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2)
         return stacked.float().div_(127.5).sub_(1)
 
 
-def render_chunk(folder: Path, first: int) -> int:
-    """Render scenes `first` to `first + CHUNK` unless their files are there; return `first`."""
+def render_chunk(folder: Path, first: int, count: int = CHUNK) -> int:
+    """Render `count` scenes from seed `first` on unless their files are there; return `first`."""
     target = folder / f"images_{first:07d}.npy"
     if target.exists():
         return first
-    scenes = [sample_scene(seed) for seed in range(first, first + CHUNK)]
+    scenes = [sample_scene(seed) for seed in range(first, first + count)]
     renders = [render(scene, SIZE_PX) for scene in scenes]
     records = [{"scene": scene.to_dict()} for scene in scenes]
     target.with_name(f"scenes_{first:07d}.json").write_text(json.dumps(records))
     np.save(target.with_name(f"labels_{first:07d}.npy"), np.stack([r.labels for r in renders]))
-    temporary = target.with_suffix(".tmp.npy")
+    temporary = target.with_name(f"part_{first:07d}.npy")
     np.save(temporary, np.stack([r.image for r in renders]))
     temporary.replace(target)
     return first
