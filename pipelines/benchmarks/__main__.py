@@ -10,6 +10,7 @@ BENCHMARKS = {
     "faithfulness": "does the scene model paint what the caption says, and is the judge right",
     "latency": "our DiffEdit against diffusers' in one run",
     "renderer": "images a second on one core",
+    "tables": "write the tables of README and the cards from assets/results",
     "solvers": "error of the fast solver against 1000 DDIM steps, both directions",
 }
 

@@ -1,0 +1,121 @@
+"""Write the tables of README and of the model cards from the records in assets/results.
+
+    python -m pipelines.benchmarks tables
+
+A table stands between `<!-- NAME:begin -->` and `<!-- NAME:end -->`. A test runs this and fails
+where a file drifts from the records.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "assets" / "results"
+Records = list[dict[str, Any]]
+
+
+def read(name: str, results: Path = RESULTS) -> Records:
+    """Return the records of one benchmark, an empty list where it has not been run."""
+    path = results / f"{name}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def measurements(records: Records, names: Sequence[str] | None = None) -> str:
+    """Return the measured values as a table, those of `names` or all."""
+    rows = [
+        f"| {r['metric']} | {r['method']} | {r['setting']} | {value_of(r)} | {r['n']} |"
+        for r in records
+        if "metric" in r and (names is None or r["metric"] in names)
+    ]
+    head = "| metric | method | setting | value (± standard error) | n |\n|---|---|---|---|---|"
+    return "\n".join([head, *rows])
+
+
+def value_of(record: dict[str, Any]) -> str:
+    """Return value and spread with three digits after the point."""
+    spread = "" if record["spread"] is None else f" ± {record['spread']:.3f}"
+    return f"{record['value']:.3f}{spread}"
+
+
+def claims(records: Records) -> str:
+    """Return the claims as a table."""
+    rows = [
+        f"| {r['claim']} | {'yes' if r['holds'] else '**no**'} | {r['evidence']} |"
+        for r in records
+        if "claim" in r
+    ]
+    return "\n".join(["| claim | holds here | evidence |", "|---|---|---|", *rows])
+
+
+def origin(name: str, records: Records) -> str:
+    """Return the sentence that says where the numbers come from."""
+    if not records:
+        return f"`{name}` has not been run yet."
+    first = records[0]
+    parts = [f"seed {next(r['seed'] for r in records if 'seed' in r)}"]
+    parts += [f"{key} {first[key]}" for key in ("model", "commit") if key in first]
+    return f"From `python -m pipelines.benchmarks {name}` ({', '.join(parts)})."
+
+
+def readme(results: Path = RESULTS) -> str:
+    """Return README's results section."""
+    parts = []
+    for name, title in (
+        ("diffedit", "DiffEdit"),
+        ("latency", "Speed"),
+        ("faithfulness", "The scene model and its judge"),
+        ("renderer", "The renderer"),
+        ("solvers", "The fast solver"),
+    ):
+        records = read(name, results)
+        parts += [f"### {title}", origin(name, records)]
+        if any("claim" in record for record in records):
+            parts.append(claims(records))
+        if any("metric" in record for record in records):
+            table = measurements(records)
+            parts.append(f"<details><summary>All numbers</summary>\n\n{table}\n\n</details>")
+    return "\n\n".join(parts)
+
+
+def card(method: str, results: Path = RESULTS) -> str:
+    """Return the numbers of a model card: the faithfulness records of `method`."""
+    records = read("faithfulness", results)
+    chosen = [r for r in records if r.get("method") in method.split()]
+    return f"{origin('faithfulness', records)}\n\n{measurements(chosen)}"
+
+
+TABLES: dict[str, tuple[str, Callable[[], str]]] = {
+    "README.md": ("results", readme),
+    "assets/toybox/scenes/README.md": ("numbers", lambda: card("scene_model autoencoder")),
+    "assets/toybox/scene_judge/README.md": ("numbers", lambda: card("render")),
+}
+
+
+def filled(text: str, name: str, table: str) -> str:
+    """Return `text` with the table called `name` replaced.
+
+    Raises:
+        ValueError: the text has no such place, or several.
+    """
+    pattern = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+    replaced, count = pattern.subn(lambda m: f"{m[1]}\n{table}\n\n{m[2]}", text)
+    if count != 1:
+        raise ValueError(f"need one place for the table {name!r}, found {count}")
+    return replaced
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Rewrite every table."""
+    for file, (name, table) in TABLES.items():
+        path = ROOT / file
+        path.write_text(filled(path.read_text(), name, table()))
+        print(f"wrote {file}")
+
+
+if __name__ == "__main__":
+    main()

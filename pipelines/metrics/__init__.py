@@ -1,0 +1,1 @@
+"""Pure functions from pictures, verdicts and masks to numbers."""
