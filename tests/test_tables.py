@@ -6,9 +6,8 @@ from pipelines.benchmarks import tables
 from pipelines.benchmarks.report import Report
 
 
-@pytest.mark.parametrize("file", tables.TABLES)
-def test_written_tables_are_those_of_the_records(file):
-    name, table = tables.TABLES[file]
+@pytest.mark.parametrize(("file", "name", "table"), tables.TABLES)
+def test_written_tables_are_those_of_the_records(file, name, table):
     text = (tables.ROOT / file).read_text()
     assert tables.filled(text, name, table()) == text, "run: python -m pipelines.benchmarks tables"
 

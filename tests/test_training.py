@@ -11,7 +11,7 @@ from pipelines.devices import Device
 from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.training import scene_autoencoder, scene_diffusion, scene_judge
-from pipelines.training.common import Average, Progress, rate
+from pipelines.training.common import Average, Progress, parser, rate, train
 from pipelines.training.scene_data import SceneSet, render_chunk
 from pipelines.training.word_tokenizer import build, merges_for, pieces_of
 
@@ -105,6 +105,32 @@ def test_rate_warms_up_stays_and_decays():
     assert rate(0.5, 1000) == rate(0.7, 1000) == 1
     assert rate(0.85, 1000) == pytest.approx(0.5)
     assert rate(1.0, 1000) == 0
+
+
+def test_a_longer_run_goes_on_from_the_end_of_the_stable_phase(tmp_path):
+    rates = []
+
+    def run(steps):
+        torch.manual_seed(0)
+        weight = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(weight.parameters(), 1.0)
+
+        def loss_of_step(progress):
+            rates.append((progress.step, optimizer.param_groups[0]["lr"]))
+            return weight(torch.ones(1, 1)).square().mean(), {}
+
+        args = parser("").parse_args(["--work", str(tmp_path), "--steps", str(steps)])
+        return train(
+            args, name="line", parts={"weight": weight}, optimizer=optimizer,
+            learning_rate=0.1, loss_of_step=loss_of_step, log_every=1,
+        )  # fmt: skip
+
+    assert run(10).step == 10
+    assert rates[-1][1] < max(rate for _, rate in rates)  # it ended in the decay
+    rates.clear()
+    assert run(20).step == 20
+    assert rates[0][0] == 8  # decay began after the steps 0 to 7
+    assert len(rates) == 12
 
 
 def test_average_of_a_constant_is_the_constant():

@@ -89,11 +89,22 @@ def card(method: str, results: Path = RESULTS) -> str:
     return f"{origin('faithfulness', records)}\n\n{measurements(chosen)}"
 
 
-TABLES: dict[str, tuple[str, Callable[[], str]]] = {
-    "README.md": ("results", readme),
-    "assets/toybox/scenes/README.md": ("numbers", lambda: card("scene_model autoencoder")),
-    "assets/toybox/scene_judge/README.md": ("numbers", lambda: card("render")),
-}
+def training(folder: str) -> str:
+    """Return the curve of a model's training from its log, a dozen rows of it."""
+    log = json.loads((ROOT / folder / "training_log.json").read_text())
+    rows = log[:: max(1, len(log) // 12)]
+    rows += [] if rows and rows[-1] is log[-1] else log[-1:]
+    names = [name for name in log[-1] if name not in ("step", "rate")] if log else []
+    lines = [f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows]
+    return "\n".join([f"| {' | '.join(names)} |", "|---" * len(names) + "|", *lines])
+
+
+TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
+    ("README.md", "results", readme),
+    ("assets/toybox/scenes/README.md", "numbers", lambda: card("scene_model autoencoder")),
+    ("assets/toybox/scenes/README.md", "training", lambda: training("assets/toybox/scenes")),
+    ("assets/toybox/scene_judge/README.md", "numbers", lambda: card("render")),
+)
 
 
 def filled(text: str, name: str, table: str) -> str:
@@ -111,10 +122,10 @@ def filled(text: str, name: str, table: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Rewrite every table."""
-    for file, (name, table) in TABLES.items():
+    for file, name, table in TABLES:
         path = ROOT / file
         path.write_text(filled(path.read_text(), name, table()))
-        print(f"wrote {file}")
+        print(f"wrote {name} in {file}")
 
 
 if __name__ == "__main__":

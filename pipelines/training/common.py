@@ -93,6 +93,27 @@ def load_checkpoint(path: Path, **parts: Any) -> Progress | None:
     return Progress(**state["progress"])
 
 
+def resumed(
+    args: argparse.Namespace, name: str, parts: Mapping[str, Any], decay_from: float
+) -> Progress:
+    """Restore the latest checkpoint of a run; return where it is (at the start without one).
+
+    A run that had decayed its rate, and is now to last longer, goes on from the end of its stable
+    phase instead.
+    """
+    if args.fresh:
+        return Progress()
+    progress = load_checkpoint(args.work / f"{name}.pt", **parts) or Progress()
+    if is_decayed(progress) and fraction_of(args, progress) < decay_from:
+        progress = load_checkpoint(args.work / f"{name}_stable.pt", **parts) or progress
+    return progress
+
+
+def is_decayed(progress: Progress) -> bool:
+    """Return whether the rate had begun to decay at the last line of the log."""
+    return len(progress.log) > 1 and progress.log[-1]["rate"] < progress.log[-2]["rate"]
+
+
 def train(
     args: argparse.Namespace,
     *,
@@ -109,28 +130,19 @@ def train(
     """Run the loop until `--minutes` or `--steps`; resume from and write `<work>/<name>.pt`.
 
     `parts` maps names to everything with a state_dict that a checkpoint holds besides the
-    optimizer. The state at the end of the stable phase stays in `<work>/<name>_stable.pt`:
-    a longer run resumes from there (`--minutes` larger) rather than from a decayed rate.
+    optimizer. The state at the end of the stable phase stays in `<work>/<name>_stable.pt`.
     """
     path, stable = args.work / f"{name}.pt", args.work / f"{name}_stable.pt"
     everything = {**parts, "optimizer": optimizer}
-    progress = None
-    if not args.fresh:
-        finished = load_checkpoint(path, **everything)
-        decayed = finished and fraction_of(args, finished) >= 1.0
-        progress = finished
-        if finished and not decayed and stable.exists():
-            resumed = load_checkpoint(stable, **everything)
-            progress = resumed if finished.log and finished.log[-1]["rate"] < 1.0 else finished
-            if progress is finished:
-                load_checkpoint(path, **everything)
-    progress = progress or Progress()
+    progress = resumed(args, name, everything, decay_from)
+    is_stable = not is_decayed(progress)
     sums: dict[str, float] = {}
     last_saved = last = time.monotonic()
     while (fraction := fraction_of(args, progress)) < 1.0:
         factor = rate(fraction, progress.step, decay_from=decay_from)
-        if factor < 1.0 and fraction > decay_from and not stable.exists():
+        if is_stable and fraction > decay_from:
             save_checkpoint(stable, progress, **everything)
+            is_stable = False
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * factor
         loss, numbers = loss_of_step(progress)
