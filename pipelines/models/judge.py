@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pipelines.devices import Device
 
@@ -53,14 +52,14 @@ class SceneJudge(nn.Module):
         super().__init__()
         self.classes, self.colours, self.places = list(classes), list(colours), list(places)
         self.width = width
-        self.features = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            block(12, width // 4, 1),
-            block(width // 4, width // 2, 2),
+        self.early = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            block(48, width // 2, 1),
+            block(width // 2, width // 2, 2),
             block(width // 2, width // 2, 1),
-            block(width // 2, width, 2),
-            block(width, width, 1),
-            block(width, width, 1),
+        )
+        self.late = nn.Sequential(
+            block(width // 2, width, 1), block(width, width, 1), block(width, width, 1)
         )
         self.maps = nn.Conv2d(width, len(classes), 1)
         self.coarse = nn.Conv2d(width // 2, width, 1)
@@ -72,10 +71,9 @@ class SceneJudge(nn.Module):
 
     def forward(self, images: Tensor) -> Verdict:
         """Return the verdict on images (B, 3, 128, 128) in [-1, 1]."""
-        halved = F.avg_pool2d(images, 2)
-        early = self.features[:4](halved)  # (B, width/2, 16, 16)
-        late = self.features[4:](early)  # (B, width, 8, 8)
-        maps = F.interpolate(self.maps(late), scale_factor=2, mode="bilinear").flatten(2)
+        early = self.early(images)  # (B, width/2, 16, 16)
+        late = self.late(early)  # (B, width, 16, 16)
+        maps = self.maps(late).flatten(2)  # (B, K, 256)
         presence = maps.logsumexp(-1) - math.log(maps.shape[-1])
         attention = maps.mul(2).softmax(-1)  # (B, K, 256)
         fine = self.coarse(early).flatten(2)  # (B, width, 256)

@@ -2,8 +2,8 @@
 
     python -m pipelines.training.scene_judge --minutes 10
 
-Sees half-size scenes with noise and blur, so that it judges decoded pictures as it judges
-renders. Its own score on held-out renders is printed by `benchmarks.faithfulness`.
+Sees scenes with noise and blur, so that it judges decoded pictures as it judges renders. Its own
+score on held-out renders is printed by `python -m pipelines.benchmarks faithfulness`.
 """
 
 from __future__ import annotations
