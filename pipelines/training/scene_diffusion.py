@@ -234,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.to("cpu", torch.float16).save_pretrained(folder)
+    pipeline.to("cpu", torch.float16).save_pretrained(folder, max_shard_size="12MB")
     write_json(folder / "training_log.json", progress.log)
     return folder
 
