@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 CONTRACTS = {"errors", "results", "params", "registry", "packs"}
 METHOD_FILES = {method.function.split(":")[0].split(".")[1] for method in METHODS.values()}
 ORCHESTRATION = {"registry", "packs", "model_cache", "text_edit"}
+ORCHESTRATION |= {"workbench", "inspection", "sentences"}  # what the page calls
 SCRIPTS = {"training", "benchmarks"}
 HEAVY = ("torch", "diffusers", "transformers", "numba", "matplotlib")
 FILES = sorted((ROOT / "pipelines").rglob("*.py"))

@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options.add_argument("--guidance", type=float, nargs="+", default=[3.0])
     options.add_argument("--steps", type=int, default=50)
     options.add_argument("--solver", default="ddim", choices=list(SOLVERS))
-    options.add_argument("--sheet", type=Path, help="write the first 48 samples here")
+    options.add_argument(
+        "--sheet", type=Path, help="write 48 samples here, pairs of reconstructions beside it"
+    )
     args = options.parse_args(argv)
     pack, device = find("toybox"), pick()
     model = LatentDiffusion.from_folder(pack.component("latent_diffusion").locate(), device)
@@ -133,6 +135,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     captions = [caption(scene) for scene in scenes]
     score(report, "render", judge, captions, lambda part: rendered(scenes[part]))
     report.add("psnr_db", "autoencoder", reconstruction_psnr(model, scenes))
+    if args.sheet:
+        originals = rendered(scenes[:16])
+        with torch.no_grad():
+            decoded = model.decode_latents(model.encode_images(originals))
+        pairs = torch.cat([originals[:8], decoded[:8], originals[8:], decoded[8:]])
+        sheet(pairs, 8, args.sheet.with_name("reconstructions.png"))
     for guidance in args.guidance:
         kept: list[Tensor] = []
 

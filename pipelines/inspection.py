@@ -1,0 +1,123 @@
+"""What Mask inspect does: compare the texts once, then cut, paint and hand masks over for free."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from pipelines import images, params, recipes
+from pipelines.errors import InputError
+from pipelines.method_params import MaskParams
+from pipelines.results import OnStep
+from pipelines.workbench import (
+    SQUARE_PX,
+    HandedMask,
+    Mask,
+    Services,
+    Session,
+    inferred_source,
+    true_mask,
+)
+
+if TYPE_CHECKING:
+    from pipelines.text_edit import MaskInspection
+
+REFERENCES = ("source", "empty")
+
+
+@dataclass(eq=False)
+class Inspected:
+    """What Mask inspect cuts masks from.
+
+    Attributes:
+        by_reference: an inspection for each of REFERENCES.
+        truth: (H, W) where the texts disagree in truth; None where nobody knows.
+        square: the mask in force, (SQUARE_PX, SQUARE_PX), 1 = edit.
+    """
+
+    picture: Image.Image
+    source_text: str
+    by_reference: Mapping[str, MaskInspection]
+    truth: Mask | None
+    square: Mask | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the networks."""
+        return sum(one.seconds for one in self.by_reference.values())
+
+    @property
+    def network_evaluations(self) -> int:
+        """UNet evaluations, counted by sample."""
+        return sum(one.network_evaluations for one in self.by_reference.values())
+
+
+def inspect(
+    services: Services,
+    session: Session,
+    picture: Image.Image,
+    source_text: str,
+    target_text: str,
+    values: Mapping[str, object],
+    seed: int,
+    on_step: OnStep,
+) -> Inspected:
+    """Compare the texts on a picture, against both references; the session keeps the result."""
+    from pipelines import text_edit
+
+    by_reference = {}
+    with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+        if not source_text.strip():
+            source_text = inferred_source(services, model, picture, target_text, seed, on_step)
+        for reference in REFERENCES:
+            built = params.build(MaskParams, {**values, "reference": reference})
+            compare = functools.partial(
+                text_edit.inspect_mask, model, picture, source_text, target_text, built,
+                seed=seed, on_step=on_step, memo=services.memo,
+            )  # fmt: skip
+            by_reference[reference] = services.cache.retry_on_out_of_memory(compare)
+    truth = true_mask(session.known(picture)[1], source_text, target_text)
+    session.inspected = Inspected(picture, source_text, by_reference, truth)
+    return session.inspected
+
+
+def cut(done: Inspected, values: Mapping[str, object]) -> tuple[Mask, Mask]:
+    """Return (mask (H, W), heat (h, w) in [0, 1]) with other mask parameters; no network."""
+    from pipelines import text_edit
+
+    built = params.build(MaskParams, values)
+    one = done.by_reference[built.reference]
+    mask = text_edit.cut_mask(one, built)
+    hard = (mask[one.placement.window] > 0).astype(np.float32)
+    done.square = images.resize_mask(hard, (SQUARE_PX, SQUARE_PX))
+    return mask, text_edit.heat_map(one)
+
+
+def paint(done: Inspected, layer: Image.Image) -> Mask | None:
+    """Take a painted RGBA layer as the mask in force; return it (H, W), None if nothing changed."""
+    alpha = np.asarray(layer.convert("RGBA").getchannel("A"))
+    square = images.resize_mask((alpha > 0).astype(np.float32), (SQUARE_PX, SQUARE_PX))
+    if done.square is not None and np.array_equal(square, done.square):
+        return None
+    done.square = square
+    return images.place_mask(square, images.fit(done.picture, SQUARE_PX)[1])
+
+
+def hand_over(session: Session) -> Inspected:
+    """Make the mask in force the one that Text edit uses.
+
+    Raises:
+        InputError: there is none, or it is empty.
+    """
+    done = session.inspected
+    if done is None or done.square is None:
+        raise InputError("Please press Inspect first.")
+    if not done.square.any():
+        raise InputError("The mask is empty. Please lower the threshold or paint a part.")
+    session.mask = HandedMask(recipes.fingerprint(done.picture), done.square)
+    return done

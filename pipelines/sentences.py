@@ -1,0 +1,147 @@
+"""What the page says, as small pieces of HTML; everything that came from outside is escaped."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.jobs import Update
+from pipelines.model_cache import CacheEntry
+from pipelines.verdicts import overlap
+
+_STAGES = {
+    "source": "Describing the picture",
+    "mask": "Finding where the texts disagree",
+    "encoding": "Encoding the picture",
+    "decoding": "Decoding with the target text",
+}
+
+
+def progress(update: Update, doing: str, *, loading: bool) -> str:
+    """Return the status line of a job that is not over; `doing` names its part ("DiffEdit")."""
+    if update.ahead:
+        others = "1 job is" if update.ahead == 1 else f"{update.ahead} jobs are"
+        return _status(f"<strong>Waiting</strong> · {others} before yours", "<progress></progress>")
+    if update.step is None:
+        what = "Loading the model" if loading else "Starting"
+        return _status(f"<strong>{what}</strong>", "<progress></progress>")
+    step = update.step
+    stage = _STAGES.get(step.stage, step.stage.capitalize())
+    share = f"{step.index} of {step.total}" if step.total > 1 else ""
+    text = " · ".join(part for part in (f"<strong>{escape(doing)}</strong>", stage, share) if part)
+    return _status(text, f'<progress value="{step.index}" max="{step.total}"></progress>')
+
+
+def status(text: str) -> str:
+    """Return a status line at rest."""
+    return _status(escape(text), "")
+
+
+def notice(unknown: Mapping[str, str], pack_title: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """Return which words are not known, the closest that are, and all that are; "" for none."""
+    if not unknown:
+        return ""
+    names = ", ".join(f"“{escape(word)}”" for word in unknown)
+    closest = {word: near for word, near in unknown.items() if near}
+    hints = ", ".join(f"“{escape(near)}” for “{escape(word)}”" for word, near in closest.items())
+    hint = f" Did you mean {hints}?" if hints else ""
+    return (
+        f'<div class="notice" role="status">The {escape(pack_title.lower())} does not know {names}.'
+        f"{hint}<details><summary>Words it knows</summary>{words(groups)}</details></div>"
+    )
+
+
+def words(groups: Mapping[str, Sequence[str]]) -> str:
+    """Return groups of words as a definition list."""
+    rows = (
+        f"<dt>{escape(name)}</dt><dd>{escape(', '.join(group))}</dd>"
+        for name, group in groups.items()
+    )
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def numbers(rows: Sequence[Mapping[str, object]], notes: Sequence[str]) -> str:
+    """Return the table of results; "" without rows.
+
+    Each row has "title", "success" (bool or None), "iou", "l1", "changed" (None = a dash),
+    "seconds" and "evaluations".
+    """
+    if not rows:
+        return ""
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in (
+            "Method", "Edit success", "Mask IoU", "L1 outside mask", "Pixels changed outside",
+            "Seconds", "UNet evaluations",
+        )
+    )  # fmt: skip
+    body = "".join(
+        f"<tr><td>{escape(str(row['title']))}</td><td>{_verdict(row['success'])}</td>"
+        f"<td>{_number(row['iou'], '.2f')}</td><td>{_number(row['l1'], '.2f')}</td>"
+        f"<td>{_number(row['changed'], 'd')}</td><td>{_number(row['seconds'], '.2f')}</td>"
+        f"<td>{_number(row['evaluations'], 'd')}</td></tr>"
+        for row in rows
+    )
+    below = "".join(f"<p>{escape(note)}</p>" for note in dict.fromkeys(notes))
+    return (
+        f'<div class="numbers"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f"{below}</div>"
+    )
+
+
+def models(entries: Sequence[CacheEntry], pack_title: str) -> str:
+    """Return which models are in memory, where and how big, and what the process takes."""
+    if entries:
+        loaded = "; ".join(
+            f"{escape(entry.name)} {entry.state}"
+            + (f", {entry.nbytes / 2**20:.0f} MB on {entry.device}" if entry.nbytes else "")
+            for entry in entries
+        )
+    else:
+        loaded = "no model in memory yet; the first edit loads it"
+    memory = resident_mib()
+    used = f" · process {memory:.0f} MB" if memory else ""
+    return f'<div class="about"><b>{escape(pack_title)}</b> · {loaded}{used}</div>'
+
+
+def about(notes: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """Return what a pack knows, with its words folded away."""
+    listed = f"<details><summary>Words it knows</summary>{words(groups)}</details>"
+    return f'<div class="about notice">{escape(notes)}{listed}</div>'
+
+
+def mask_facts(
+    mask: npt.NDArray[np.float32], truth: npt.NDArray[np.float32] | None, how: str
+) -> str:
+    """Return the size of a mask (H, W) and, where the truth is known, how well it meets it."""
+    text = f"{100 * float((mask > 0).mean()):.1f} % of the picture, {escape(how)}"
+    if truth is not None:
+        text += f" · <b>IoU with the true mask {overlap(mask, truth):.2f}</b>"
+    return f'<div class="facts" role="status">{text}</div>'
+
+
+def resident_mib() -> float:
+    """Return the memory this process has in use, in MiB; 0 where the system does not tell."""
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return 0.0
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _status(text: str, bar: str) -> str:
+    return f'<div class="status" role="status" aria-live="polite">{text}{bar}</div>'
+
+
+def _verdict(success: object) -> str:
+    if success is None:
+        return "–"
+    return '<span class="yes">yes</span>' if success else '<span class="no">no</span>'
+
+
+def _number(value: object, form: str) -> str:
+    return "–" if value is None else format(value, form)

@@ -1,0 +1,68 @@
+"""Pictures drawn for the eye: masks over photos, heat maps. PIL in, PIL out, no network."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+VIEW_PX = 512
+TINT = (255, 45, 125)
+_DIMMED = 0.35
+_RIM = 0.004  # width of the mask's outline as a fraction of the picture
+
+# Inferno (matplotlib, CC0) at even distances: dark to light, readable without colour vision.
+_HEAT = np.array(
+    [(0, 0, 4), (40, 11, 84), (101, 21, 110), (159, 42, 99), (212, 72, 66), (245, 125, 21),
+     (250, 193, 39), (252, 255, 164)],
+    np.float32,
+)  # fmt: skip
+
+
+def enlarged(image: Image.Image, side_px: int = VIEW_PX) -> Image.Image:
+    """Return a picture whose longer side is `side_px`."""
+    factor = side_px / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    return image.resize(size, Image.Resampling.BICUBIC)
+
+
+def mask_over(image: Image.Image, mask: npt.NDArray[np.float32]) -> Image.Image:
+    """Return the picture with everything outside mask (H, W), 1 = edit, dimmed, and an outline."""
+    view = enlarged(image)
+    grey = np.asarray(view.convert("L").convert("RGB"), np.float32)
+    inside = np.asarray(
+        Image.fromarray((mask * 255).astype(np.uint8)).resize(view.size, Image.Resampling.NEAREST)
+    )
+    weight = inside[..., None].astype(np.float32) / 255
+    pixels = weight * np.asarray(view, np.float32) + (1 - weight) * (_DIMMED * grey + 90)
+    reach = max(1, round(_RIM * max(view.size)))
+    pixels[_outline(inside > 0, reach)] = TINT
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def heat(values: npt.NDArray[np.float32]) -> Image.Image:
+    """Return values (h, w) in [0, 1] as colours, cells left as blocks."""
+    position = np.clip(values, 0, 1) * (len(_HEAT) - 1)
+    below = np.minimum(position.astype(int), len(_HEAT) - 2)
+    part = (position - below)[..., None]
+    colours = (1 - part) * _HEAT[below] + part * _HEAT[below + 1]
+    picture = Image.fromarray(colours.round().astype(np.uint8))
+    return picture.resize((VIEW_PX // 2, VIEW_PX // 2), Image.Resampling.NEAREST)
+
+
+def paint_layer(mask: npt.NDArray[np.float32], size_px: int, opacity: float) -> Image.Image:
+    """Return mask (h, w) as a square RGBA layer in the painter's colour."""
+    small = Image.fromarray(((mask > 0) * round(255 * opacity)).astype(np.uint8))
+    layer = Image.new("RGBA", (size_px, size_px), (*TINT, 0))
+    layer.putalpha(small.resize((size_px, size_px), Image.Resampling.NEAREST))
+    return layer
+
+
+def _outline(inside: npt.NDArray[np.bool_], reach: int) -> npt.NDArray[np.bool_]:
+    """Return the pixels outside that lie within `reach` of the inside, along rows and columns."""
+    grown = inside.copy()
+    for _ in range(reach):
+        padded = np.pad(grown, 1)
+        grown = padded[1:-1, 1:-1] | padded[:-2, 1:-1] | padded[2:, 1:-1]
+        grown |= padded[1:-1, :-2] | padded[1:-1, 2:]
+    return grown & ~inside

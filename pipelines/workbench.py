@@ -1,0 +1,368 @@
+"""What a visitor's click sets in motion: leases, methods, judgement and recipe, no page in sight.
+
+The app makes one `Services`, one `Session` for every visitor, and calls `carry_out` in
+a worker thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pipelines import images, params, recipes, verdicts, views
+from pipelines.errors import InputError
+from pipelines.examples import Toy
+from pipelines.jobs import Gate
+from pipelines.memo import Memo
+from pipelines.model_cache import ModelCache
+from pipelines.packs import Pack
+from pipelines.registry import METHODS, Method
+from pipelines.results import EditResult, OnStep
+
+if TYPE_CHECKING:
+    from pipelines.inspection import Inspected
+    from pipelines.models.latent_diffusion import LatentDiffusion
+
+logger = logging.getLogger(__name__)
+
+Mask = npt.NDArray[np.float32]
+
+MAX_SEED = 2**31 - 1
+SQUARE_PX = 512  # side of the square on which masks are painted
+TOYS_KEPT = 32
+SWEEP = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Services:
+    """What all visitors share; `file` puts a picture where the page can show it and names it."""
+
+    cache: ModelCache
+    memo: Memo
+    gate: Gate
+    pack: Pack
+    file: Callable[[Image.Image, str], str]
+
+
+class Session:
+    """What one visitor's page remembers.
+
+    Attributes:
+        results, history: of the latest run, of all runs, newest first.
+        mask: what Mask inspect handed over to Text edit.
+        inspected: what Mask inspect shows.
+    """
+
+    def __init__(self) -> None:
+        self.results: list[Shown] = []
+        self.history: list[Shown] = []
+        self.mask: HandedMask | None = None
+        self.inspected: Inspected | None = None
+        self._toys: OrderedDict[str, tuple[str, Toy]] = OrderedDict()
+
+    def remember(self, name: str, toy: Toy) -> None:
+        """Keep the truth about a toy picture, found again by its pixels."""
+        self._toys[recipes.fingerprint(toy.image)] = name, toy
+        while len(self._toys) > TOYS_KEPT:
+            self._toys.popitem(last=False)
+
+    def known(self, picture: Image.Image) -> tuple[str, Toy | None]:
+        """Return a toy's name and truth; ("", None) for any other picture."""
+        return self._toys.get(recipes.fingerprint(picture), ("", None))
+
+    def mask_for(self, picture: Image.Image) -> Mask | None:
+        """Return the handed-over mask (H, W) if it is this picture's."""
+        if self.mask is None or self.mask.picture != recipes.fingerprint(picture):
+            return None
+        return images.place_mask(self.mask.square, images.fit(picture, SQUARE_PX)[1])
+
+
+@dataclass(frozen=True, eq=False)
+class HandedMask:
+    """A mask of one picture: its fingerprint, and square (SQUARE_PX, SQUARE_PX), 1 = edit."""
+
+    picture: str
+    square: Mask
+
+
+# ---------------------------------------------------------------- editing
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One result to make: a method with its parameters, and its title among the results."""
+
+    method: Method
+    title: str
+    values: Mapping[str, object]
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One result as the page shows it; the pictures are names that `Services.file` gave."""
+
+    title: str
+    before: str
+    after: str
+    mask_view: str | None
+    reconstruction: str | None
+    numbers: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+
+
+@dataclass(eq=False)
+class Order:
+    """What one click on Run asks for.
+
+    The worker fills in `source_text` (where it was empty), `doing`, `notes` and, one by one,
+    `results` (of a sweep backwards, so that the weakest stands first); the page reads them
+    meanwhile.
+    """
+
+    picture: Image.Image
+    source_text: str
+    target_text: str
+    seed: int
+    tasks: Sequence[Task]
+    session: Session
+    mask: Mask | None = None
+    is_sweep: bool = False
+    doing: str = ""
+    notes: list[str] = field(default_factory=list)
+    results: list[Shown] = field(default_factory=list)
+
+
+def warm_up(services: Services) -> None:
+    """Load the model in the background if it is not there, while a visitor looks around."""
+    if services.cache.state():
+        return
+
+    def load() -> None:
+        try:
+            with services.cache.lease(services.pack.name, "latent_diffusion"):
+                pass
+        except InputError as error:  # the first edit will say so
+            logger.warning("no model to warm up: %s", error)
+
+    threading.Thread(target=load, daemon=True).start()
+
+
+def preset_values(pack: Pack, method: Method, preset: str) -> dict[str, Any]:
+    """Return all parameters of a method in a preset of the pack."""
+    values = {spec.name: spec.default for spec in params.specs(method.load_params())}
+    changes = {
+        "reconstruct": True,  # the page shows it beside the edit
+        **pack.defaults.get(method.name, {}),
+        **pack.presets.get(preset, {}),
+    }
+    return values | {name: value for name, value in changes.items() if name in values}
+
+
+def task(name: str, values: Mapping[str, object]) -> Task:
+    """Return the task of one method with checked parameters.
+
+    Raises:
+        InputError: no such method, or a parameter that cannot be used.
+    """
+    if name not in METHODS:
+        raise InputError(f"The method must be one of: {', '.join(METHODS)}.")
+    method = METHODS[name]
+    built = params.build(method.load_params(), values)
+    return Task(method, method.title, params.to_dict(built))
+
+
+def sweep_tasks(one: Task) -> list[Task]:
+    """Return a task at SWEEP strengths, the largest first: its inversion serves the others."""
+    params_class = one.method.load_params()
+    spec = {spec.name: spec for spec in params.specs(params_class)}.get("strength")
+    if spec is None:
+        raise InputError(f"{one.title} has no strength. Please choose another method first.")
+    tasks = []
+    for k in range(SWEEP, 0, -1):
+        strength = spec.low + (spec.high - spec.low) * k / SWEEP
+        built = params.build(params_class, {**one.values, "strength": strength})
+        title = f"{one.title} at {built.strength:g}"
+        tasks.append(Task(one.method, title, params.to_dict(built)))
+    return tasks
+
+
+def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
+    """Carry out every task of an order; its results appear one by one."""
+    from pipelines import text_edit
+
+    before = services.file(order.picture, "before")
+    name, toy = order.session.known(order.picture)
+    ruler = order.mask
+    with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+        if not order.source_text.strip():
+            order.doing = "Source text"
+            order.source_text = inferred_source(
+                services, model, order.picture, order.target_text, order.seed, on_step
+            )
+        for text in (order.source_text, order.target_text):
+            if cut_off := model.truncated_text(text):
+                order.notes.append(f"Too long; the models did not read “{cut_off}”.")
+        for one in order.tasks:
+            order.doing = one.title
+            edit = functools.partial(
+                text_edit.edit, one.method.name, model, order.picture, order.source_text,
+                order.target_text, one.values, seed=order.seed, on_step=on_step,
+                memo=services.memo, mask=order.mask,
+            )  # fmt: skip
+            result = services.cache.retry_on_out_of_memory(edit)
+            ruler = ruler if result.mask is None else result.mask
+            recipe = edit_recipe(services, model, order, one, result, name)
+            numbers = measured(services, order, one, result, ruler, toy)
+            place = 0 if order.is_sweep else len(order.results)
+            one_shown = shown(services, order, one, result, before, numbers, recipe)
+            order.results.insert(place, one_shown)
+    return order
+
+
+def shown(
+    services: Services,
+    order: Order,
+    one: Task,
+    result: EditResult,
+    before: str,
+    numbers: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+) -> Shown:
+    """Return a result with its pictures filed."""
+    title = f"{order.target_text} {one.title} seed {order.seed}"
+    mask = None if result.mask is None else views.mask_over(order.picture, result.mask)
+    return Shown(
+        title=one.title,
+        before=before,
+        after=services.file(recipes.embedded(result.image, recipe), title),
+        mask_view=mask and services.file(mask, "mask"),
+        reconstruction=result.reconstruction
+        and services.file(result.reconstruction, "reconstruction"),
+        numbers=numbers,
+        recipe=recipe,
+    )
+
+
+def edit_recipe(
+    services: Services,
+    model: LatentDiffusion,
+    order: Order,
+    one: Task,
+    result: EditResult,
+    picture_name: str,
+) -> dict[str, Any]:
+    """Return all that is needed to make a result again to the byte."""
+    return {
+        "method": one.method.name,
+        "source_text": order.source_text,
+        "target_text": order.target_text,
+        "seed": order.seed,
+        "parameters": dict(one.values),
+        "picture": {
+            "name": picture_name,
+            "size": list(order.picture.size),
+            "fingerprint": recipes.fingerprint(order.picture),
+        },
+        "painted_mask_png": None if order.mask is None else recipes.mask_text(order.mask),
+        "pack": services.pack.name,
+        "model": model.fingerprint,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "versions": recipes.versions(),
+        "result": recipes.fingerprint(result.image),
+    }
+
+
+def measured(
+    services: Services,
+    order: Order,
+    one: Task,
+    result: EditResult,
+    ruler: Mask | None,
+    toy: Toy | None,
+) -> dict[str, Any]:
+    """Return a row of the table; the order's notes say why a number is missing.
+
+    `ruler` is the mask outside of which change is measured: the method's own, else that of a
+    method before it.
+    """
+    outside = None if ruler is None else recipes.change_outside(order.picture, result.image, ruler)
+    if ruler is None:
+        order.notes.append(f"{one.title} has no mask to measure outside of.")
+    elif result.mask is None:
+        order.notes.append(f"{one.title} has no mask; it is measured outside the one found above.")
+    verdict = verdicts.Verdict(None, "this pack has no judge")
+    if "scene_judge" in services.pack.components:
+        with services.cache.lease(services.pack.name, "scene_judge") as judge:
+            verdict = verdicts.judged(judge, result.image, order.source_text, order.target_text)
+    if verdict.success is None:
+        order.notes.append(f"Edit success cannot be judged: {verdict.reason}.")
+    elif not verdict.success:
+        order.notes.append(f"{one.title} failed: {verdict.reason}.")
+    truth = true_mask(toy, order.source_text, order.target_text)
+    has_both = truth is not None and result.mask is not None
+    return {
+        "title": one.title,
+        "success": verdict.success,
+        "iou": verdicts.overlap(result.mask, truth) if has_both else None,
+        "l1": outside and outside[0],
+        "changed": outside and outside[1],
+        "seconds": result.seconds,
+        "evaluations": result.network_evaluations,
+    }
+
+
+def inferred_source(
+    services: Services,
+    model: LatentDiffusion,
+    picture: Image.Image,
+    target_text: str,
+    seed: int,
+    on_step: OnStep,
+) -> str:
+    """Return the description of the picture that is closest to the target text."""
+    from pipelines.data.rewordings import rewordings
+    from pipelines.source_text import infer
+
+    return infer(
+        model, picture, target_text, rewordings, seed=seed, on_step=on_step, memo=services.memo
+    )
+
+
+def true_mask(toy: Toy | None, source_text: str, target_text: str) -> Mask | None:
+    """Return where a toy picture holds what the texts disagree about; None if nobody knows."""
+    if toy is None:
+        return None
+    return verdicts.true_mask(toy.scene, toy.labels, source_text, target_text)
+
+
+# ---------------------------------------------------------------- checks
+
+
+def checked_seed(seed: object, is_random: object = False) -> int:
+    """Return the seed to use, a new one where a random one is asked for."""
+    if is_random is True:
+        return random.SystemRandom().randrange(MAX_SEED)
+    number = isinstance(seed, int | float) and not isinstance(seed, bool)
+    if not number or not 0 <= seed <= MAX_SEED or seed != int(seed):
+        raise InputError(f"The seed must be a whole number from 0 to {MAX_SEED}.")
+    return int(seed)
+
+
+def checked_inputs(picture: Image.Image | None, target_text: object) -> Image.Image:
+    """Return the picture, or refuse where it or the target text is missing."""
+    if picture is None:
+        raise InputError("Please choose a picture first: upload one, or click an example.")
+    if not isinstance(target_text, str) or not target_text.strip():
+        raise InputError("Please describe the picture you want in the target text.")
+    return picture

@@ -1,0 +1,251 @@
+"""The page in a real browser, with the shipped models: what a visitor does and sees."""
+
+import io
+import json
+import shutil
+from urllib.parse import urlencode
+
+import numpy as np
+import pytest
+import requests
+from conftest import WatchedCache
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver import ActionChains, Keys
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+import app
+from pipelines import packs
+
+PATIENCE_S = 120
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",  # the painter draws with WebGL, and there is no GPU
+    "--window-size=1280,900",
+)
+
+
+@pytest.fixture(scope="module")
+def shipped(untrained_pack):
+    """The app with the shipped pack; with untrained networks while none is shipped."""
+    pack = packs.find("toybox")
+    if not (packs.ASSETS / "toybox" / "scenes" / "unet").is_dir():
+        pack = untrained_pack
+    cache = WatchedCache(2**30, packs.LOADERS, packs={pack.name: pack})
+    demo = app.build(cache=cache, pack=pack)
+    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_settings())
+    yield address.rstrip("/"), cache
+    demo.close()
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    browser, control = shutil.which("chromium"), shutil.which("chromedriver")
+    if not browser or not control:
+        pytest.fail(
+            "The browser tests need Chromium and its driver. On Debian, as root: "
+            "apt-get install chromium chromium-driver"
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(control))
+    yield driver
+    driver.quit()
+
+
+class Visitor:
+    """Hands and eyes on the page."""
+
+    def __init__(self, driver, address):
+        self.driver, self.address = driver, address
+        self.driver.get_log("browser")
+        self.driver.get_log("performance")
+
+    def open(self, **query):
+        self.driver.get(f"{self.address}/?{urlencode(query)}")
+        self.see("#inspect" if query.get("tab") == "mask" else "#run")
+        # the page has filled itself in, so nothing overwrites what is typed now
+        self.until(lambda: self.inputs()[1].get_attribute("value"))
+        return self
+
+    def until(self, condition):
+        ignored = (Exception,)  # elements come and go while the page draws
+        return WebDriverWait(self.driver, PATIENCE_S, 0.1, ignored).until(lambda _: condition())
+
+    def all(self, css):
+        return [
+            one for one in self.driver.find_elements(By.CSS_SELECTOR, css) if one.is_displayed()
+        ]
+
+    def see(self, css, text=""):
+        return self.until(lambda: next((one for one in self.all(css) if text in one.text), None))
+
+    def click(self, css, text=""):
+        self.driver.execute_script(
+            "arguments[0].scrollIntoView({block: 'center'})", self.see(css, text)
+        )
+        self.until(lambda: self.see(css, text).click() or True)
+
+    def inputs(self):
+        """Source and target text of the tab in front."""
+        return self.all("textarea")[:2]
+
+    def type(self, box, text):
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(text)
+
+    def pictures(self, css):
+        """Every picture below an element, as arrays."""
+        sources = [image.get_attribute("src") for image in self.all(f"{css} img")]
+        files = [io.BytesIO(requests.get(source, timeout=30).content) for source in sources]
+        return [np.asarray(Image.open(file).convert("RGB"), int) for file in files]
+
+    def requested(self):
+        messages = [json.loads(line["message"]) for line in self.driver.get_log("performance")]
+        return [
+            message["message"]["params"]["request"]["url"]
+            for message in messages
+            if message["message"]["method"] == "Network.requestWillBeSent"
+        ]
+
+    def complaints(self):
+        return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def visitor(driver, shipped):
+    return Visitor(driver, shipped[0])
+
+
+def test_the_page_opens_without_a_complaint_or_a_request_to_anybody_else(visitor):
+    visitor.open()
+    assert visitor.all("h1")[0].text == app.TITLE
+    assert [tab.text for tab in visitor.all("button[role=tab]")] == ["Text edit", "Mask inspect"]
+    ours = (visitor.address, "data:", "blob:", "chrome:")
+    assert not [url for url in visitor.requested() if not url.startswith(ours)]
+    assert not visitor.complaints()
+
+
+def test_one_click_on_the_first_example_edits_a_horse_into_a_zebra(visitor):
+    visitor.open(source="something else", target="anything")
+    visitor.click("#examples .thumbnail-item")
+    visitor.see("#status", "Done")
+    assert [box.get_attribute("value") for box in visitor.inputs()] == [
+        "a horse on the grass",
+        "a zebra on the grass",
+    ]
+    after, before = visitor.until(lambda: len(p := visitor.pictures("#result")) == 2 and p)
+    changed = np.abs(after - before).max(-1) > 0
+    assert 0 < changed.mean() < 1
+    assert visitor.see("#numbers table")
+    assert visitor.see("#history img")
+    assert not visitor.complaints()
+
+
+def test_several_methods_stand_side_by_side(visitor):
+    visitor.open()
+    visitor.click("label", "Copy")
+    visitor.click("#run")
+    visitor.see("#compare .caption-label", "Copy")
+    visitor.see("#status", "Done")
+    rows = [row.text.split() for row in visitor.all("#numbers tbody tr")]
+    assert [row[0] for row in rows] == ["DiffEdit", "Copy"]
+    visitor.click("#compare button", "Copy")
+    visitor.until(lambda: not np.ptp(np.subtract(*visitor.pictures("#result"))))
+
+
+def test_stop_ends_a_run_and_gives_the_controls_back(visitor):
+    visitor.open()
+    visitor.click("#preset label", "Faithful")
+    visitor.click("#sweep")
+    visitor.see("#status progress")
+    visitor.click("#stop_run")
+    visitor.see("#status", "Stopped.")
+    visitor.until(lambda: visitor.see("#run").is_enabled())
+
+
+def test_the_threshold_acts_without_the_network(visitor, shipped):
+    visitor.open(tab="mask")
+    visitor.click("#inspect")
+    visitor.see("#mask_status", "Done")
+    first = visitor.see("#facts", "IoU").text
+    jobs = shipped[1].jobs
+    slider = visitor.all("input[type=range][aria-label*=Threshold]")[0]
+    visitor.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
+    slider.send_keys(Keys.END)
+    visitor.until(lambda: visitor.see("#facts").text != first)
+    assert shipped[1].jobs == jobs
+    assert visitor.see("#words .caption-label", "zebra")
+
+
+def test_a_mask_painted_by_hand_is_used_to_edit(visitor):
+    visitor.open(tab="mask")
+    visitor.click("#inspect")
+    visitor.see("#mask_status", "Done")
+    visitor.click("#repaint button")
+    canvas = visitor.see("#painter canvas")
+    visitor.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+    visitor.see("#painter button[aria-label*=rush]")
+    brush = ActionChains(visitor.driver, duration=50)
+    corner = brush.move_to_element_with_offset(canvas, -230, -200).click_and_hold()
+    corner.move_by_offset(40, 0).move_by_offset(0, 40).release().perform()
+    visitor.click("#repaint button", "Take this painting")
+    visitor.see("#facts", "repainted by hand")
+    visitor.click("#use_mask")
+    visitor.see("#run")
+    visitor.see("label", "Your mask is used")
+    visitor.click("button", "Remove mask")
+    visitor.until(lambda: not visitor.all("#drop_mask"))
+
+
+def test_an_unknown_word_is_named_with_what_is_known(visitor):
+    visitor.open()
+    visitor.type(visitor.inputs()[1], "a flamingo on the gras")
+    notice = visitor.see(".notice", "flamingo")
+    assert "does not know “flamingo”" in notice.text
+    assert "“grass” for “gras”" in visitor.see(".notice", "gras").text
+    visitor.click(".notice summary")
+    visitor.see(".notice dd", "zebra")
+
+
+def test_a_refusal_is_a_toast_with_a_sentence(visitor):
+    visitor.open()
+    box = visitor.inputs()[1]
+    box.send_keys(Keys.CONTROL, "a")
+    box.send_keys(Keys.DELETE)
+    visitor.click("#run")
+    visitor.see(".toast-body", "target text")
+
+
+def test_a_link_brings_everything_back(visitor):
+    visitor.open(
+        tab="mask", picture="cat-to-dog", source="my cat", target="my <b>dog</b>", seed="17"
+    )
+    assert [box.get_attribute("value") for box in visitor.inputs()] == ["my cat", "my <b>dog</b>"]
+    assert "17" in [one.get_attribute("value") for one in visitor.all("input[type=number]")]
+    visitor.open(tab="no such tab", seed="x" * 50, picture="../../etc/passwd")
+    assert visitor.see("#run")
+
+
+@pytest.mark.parametrize("tab", ["edit", "mask"])
+def test_a_phone_needs_no_sideways_scrolling(visitor, tab):
+    phone = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    visitor.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        visitor.open(tab=tab)
+        width = "return document.documentElement.scrollWidth"
+        assert visitor.driver.execute_script(width) <= phone["width"]
+    finally:
+        visitor.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
