@@ -64,10 +64,8 @@ def infer(
 
     def search() -> str:
         text = target_text
-        for change in range(MAX_CHANGES):
-            better = _best_change(model, latents0, text, rewordings(text), seed)
-            if on_step is not None:
-                on_step(Step("reading the picture", change + 1, MAX_CHANGES))
+        for _ in range(MAX_CHANGES):
+            better = _best_change(model, latents0, text, rewordings(text), seed, on_step)
             if better is None:
                 break
             text = better
@@ -80,13 +78,20 @@ def infer(
 
 
 def _best_change(
-    model: LatentDiffusion, latents0: Tensor, text: str, candidates: Sequence[str], seed: int
+    model: LatentDiffusion,
+    latents0: Tensor,
+    text: str,
+    candidates: Sequence[str],
+    seed: int,
+    on_step: OnStep | None,
 ) -> str | None:
     """Return the candidate that explains the picture clearly better than `text`, if any."""
-    screened = prediction_errors(model, latents0, candidates, range(SCREENED), seed).mean(1)
+    screened = prediction_errors(
+        model, latents0, candidates, range(SCREENED), seed, on_step=on_step
+    ).mean(1)
     best = screened.argsort()[:FINALISTS].tolist()
     finalists = [text, *(candidates[i] for i in best)]
-    errors = prediction_errors(model, latents0, finalists, range(COMPARED), seed)
+    errors = prediction_errors(model, latents0, finalists, range(COMPARED), seed, on_step=on_step)
     winner = int(errors.mean(1).argmin())
     gain = errors[0] - errors[winner]
     error_of_gain = gain.std() / COMPARED**0.5
@@ -94,7 +99,13 @@ def _best_change(
 
 
 def prediction_errors(
-    model: LatentDiffusion, latents0: Tensor, texts: Sequence[str], draws: Sequence[int], seed: int
+    model: LatentDiffusion,
+    latents0: Tensor,
+    texts: Sequence[str],
+    draws: Sequence[int],
+    seed: int,
+    *,
+    on_step: OnStep | None = None,
 ) -> Tensor:
     """Return the squared error of the noise predicted from each text, (texts, draws).
 
@@ -102,13 +113,16 @@ def prediction_errors(
         latents0: (1, C, h, w) of one picture.
         draws: numbers of the noise draws, which take the levels in turn; the same number is the
             same noise for every text.
+        on_step: told after every draw, where it may stop the search.
     """
     text_embeds = model.embed_text(texts)
     columns = []
-    for k in draws:
+    for done, k in enumerate(draws, 1):
         t = round(LEVELS[k % len(LEVELS)] * model.schedule.num_train_timesteps)
         noise = seeded_noise(latents0.shape[1:], [sub_seed(seed, "source", k)], latents0)
         noisy = model.schedule.add_noise(latents0, noise, t).expand(len(texts), -1, -1, -1)
         eps = model.eps(noisy, t, text_embeds)
         columns.append((eps - noise).square().mean((1, 2, 3)))
+        if on_step is not None:
+            on_step(Step("source", done, len(draws)))
     return torch.stack(columns, 1)

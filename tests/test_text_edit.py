@@ -6,7 +6,7 @@ from tiny_pack import tiny_scene_model
 from pipelines.data.captions import caption
 from pipelines.data.rewordings import rewordings
 from pipelines.data.scenes import render, sample_scene
-from pipelines.errors import InputError
+from pipelines.errors import Cancelled, InputError
 from pipelines.memo import Memo
 from pipelines.method_params import DiffEditParams
 from pipelines.registry import methods
@@ -106,3 +106,15 @@ def test_source_text_is_found_among_rewordings_of_the_target(model, picture):
     assert len(found.split()) >= 2
     with pytest.raises(InputError, match="describe the picture"):
         infer(model, picture, "flamingo", rewordings, seed=0)
+
+
+def test_inferring_the_source_text_stops_after_one_noise_draw(model, picture):
+    told = []
+
+    def stop(step):
+        told.append(step)
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        infer(model, picture, "a zebra on the grass", rewordings, seed=0, on_step=stop)
+    assert [(step.stage, step.index) for step in told] == [("source", 1)]
