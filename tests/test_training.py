@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 
@@ -8,10 +9,13 @@ from diffusers import StableDiffusionPipeline
 from torch import nn
 
 from pipelines.devices import Device
+from pipelines.diffusion.attention import AttentionStore
 from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.training import scene_autoencoder, scene_diffusion, scene_judge
 from pipelines.training.common import Average, Progress, parser, rate, train
+from pipelines.training.grounding import grounding_loss, noun_masks
+from pipelines.training.muon import Muon, orthogonal
 from pipelines.training.scene_data import SceneSet, render_chunk
 from pipelines.training.word_tokenizer import build, merges_for, pieces_of
 
@@ -77,27 +81,80 @@ def test_judge_trains_two_steps_and_opens(work, tmp_path):
     assert verdict.place.shape == (3, len(judge.places))
 
 
-def test_epsilon_loss_of_a_perfect_network_is_zero():
-    """A network that is told the noise: predicted = noise, whatever the level."""
+def test_velocity_loss_of_a_perfect_network_is_zero():
+    """Of latents that are all zero the velocity is sqrt(alpha) * noise, and so known."""
     schedule = torch.linspace(0.999, 0.01, 1000)
     latents0 = torch.zeros(4, 4, 8, 8)
 
-    class Text(nn.Module):
-        def forward(self, token_ids):
-            return type("Output", (), {"last_hidden_state": token_ids})
-
     def knows(noisy, timesteps, text, return_dict):
-        return (noisy / (1 - schedule[timesteps]).sqrt().view(-1, 1, 1, 1),)
+        alpha = schedule[timesteps].view(-1, 1, 1, 1)
+        return (noisy * (alpha / (1 - alpha)).sqrt(),)
 
-    tokens = torch.zeros(4, 1, dtype=torch.long)
-    weighted, plain = scene_diffusion.epsilon_loss(knows, Text(), latents0, tokens, schedule)
-    assert weighted.item() == pytest.approx(0, abs=1e-10)
-    assert plain.item() == pytest.approx(0, abs=1e-10)
+    def knows_nothing(noisy, timesteps, text, return_dict):
+        return (torch.zeros_like(noisy),)
+
+    text = torch.zeros(4, 1, 8)
+    assert scene_diffusion.velocity_loss(knows, text, latents0, schedule).item() < 1e-10
+    assert scene_diffusion.velocity_loss(knows_nothing, text, latents0, schedule).item() > 0.2
 
 
-def test_min_snr_weight_by_hand():
-    weights = scene_diffusion.min_snr_weight(torch.tensor([0.5, 10 / 11]))  # SNR 1 and 10
-    torch.testing.assert_close(weights, torch.tensor([1.0, 0.5]))
+def test_nouns_are_grounded_in_their_pixels(tmp_path):
+    tokenizer = build(("a", "horse", "cat"), tmp_path, max_length=8)
+    ids = torch.tensor([tokenizer("a horse a cat", padding="max_length").input_ids])
+    horse, cat = tokenizer.convert_tokens_to_ids(["horse</w>", "cat</w>"])
+    labels = torch.zeros(1, 128, 128, dtype=torch.uint8)
+    labels[:, :, :64] = 1  # the horse is the left half, the cat the lower right quarter
+    labels[:, 64:, 64:] = 2
+    nouns, masks = noun_masks(ids, torch.tensor([[horse, cat, -1]]), labels)
+    assert ids[nouns].tolist() == [horse, cat]
+    assert masks[nouns].mean((1, 2)).tolist() == [0.5, 0.25]
+
+    store = AttentionStore()
+    store.sizes["layer"] = (16, 16)
+    perfect = masks.flatten(2).transpose(1, 2)[:, None]  # (1, 1 head, 256, L)
+    store.maps["layer"] = perfect
+    assert grounding_loss(store, nouns, masks).item() < 1e-3
+    store.maps["layer"] = torch.full_like(perfect, 1 / 8)  # attention that looks nowhere
+    nowhere = grounding_loss(store, nouns, masks).item()
+    store.maps["layer"] = perfect.flip(2)  # attention that looks elsewhere
+    assert grounding_loss(store, nouns, masks).item() > nowhere > 0.5
+
+
+def test_orthogonal_has_the_singular_vectors_and_no_spread_of_values():
+    torch.manual_seed(0)
+    for shape in ((6, 20), (20, 6), (8, 8)):
+        matrix = torch.randn(shape)
+        u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+        inner = u.T @ orthogonal(matrix) @ v.T  # diagonal: the new singular values
+        torch.testing.assert_close(inner, inner.diagonal().diag(), rtol=0, atol=1e-4)
+        assert inner.diagonal().min() > 0.6
+        assert inner.diagonal().max() < 1.3
+
+
+def test_muon_fits_a_rotation_by_steps_of_the_set_size_and_resumes():
+    torch.manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(8, 8))[0]
+    layer = nn.Conv2d(8, 8, 1, bias=False)
+    optimizer = Muon(layer.parameters(), lr=0.05, weight_decay=0)
+
+    def step():
+        loss = (layer.weight.flatten(1) - rotation).square().sum()
+        layer.weight.grad = None
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    before = layer.weight.detach().clone()
+    first = step()
+    moved = (layer.weight.detach() - before).square().mean().sqrt().item()
+    assert moved == pytest.approx(0.05 * 0.2, rel=0.3)  # AdamW's usual step: 0.2 to 0.4 rates
+    state, weight = copy.deepcopy(optimizer.state_dict()), layer.weight.detach().clone()
+    losses = [step() for _ in range(100)]
+    assert losses[-1] < 0.05 * first
+    optimizer.load_state_dict(state)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    assert [step() for _ in range(3)] == losses[:3]
 
 
 def test_rate_warms_up_stays_and_decays():
@@ -113,7 +170,7 @@ def test_a_longer_run_goes_on_from_the_end_of_the_stable_phase(tmp_path):
     def run(steps):
         torch.manual_seed(0)
         weight = nn.Linear(1, 1)
-        optimizer = torch.optim.SGD(weight.parameters(), 1.0)
+        optimizer = torch.optim.SGD(weight.parameters(), 0.1)
 
         def loss_of_step(progress):
             rates.append((progress.step, optimizer.param_groups[0]["lr"]))
@@ -121,8 +178,8 @@ def test_a_longer_run_goes_on_from_the_end_of_the_stable_phase(tmp_path):
 
         args = parser("").parse_args(["--work", str(tmp_path), "--steps", str(steps)])
         return train(
-            args, name="line", parts={"weight": weight}, optimizer=optimizer,
-            learning_rate=0.1, loss_of_step=loss_of_step, log_every=1,
+            args, name="line", parts={"weight": weight}, optimizers=[optimizer],
+            loss_of_step=loss_of_step, log_every=1,
         )  # fmt: skip
 
     assert run(10).step == 10

@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -119,8 +119,7 @@ def train(
     *,
     name: str,
     parts: Mapping[str, Any],
-    optimizer: torch.optim.Optimizer,
-    learning_rate: float,
+    optimizers: Sequence[torch.optim.Optimizer],
     loss_of_step: Callable[[Progress], tuple[torch.Tensor, dict[str, float]]],
     after_step: Callable[[Progress], None] = lambda progress: None,
     decay_from: float = 0.7,
@@ -130,11 +129,14 @@ def train(
     """Run the loop until `--minutes` or `--steps`; resume from and write `<work>/<name>.pt`.
 
     `parts` maps names to everything with a state_dict that a checkpoint holds besides the
-    optimizer. The state at the end of the stable phase stays in `<work>/<name>_stable.pt`.
+    optimizers, whose learning rates are those of the stable phase. The state at the end of the stable phase stays in `<work>/<name>_stable.pt`.
     """
     path, stable = args.work / f"{name}.pt", args.work / f"{name}_stable.pt"
-    everything = {**parts, "optimizer": optimizer}
+    everything = {**parts, **{f"optimizer_{i}": o for i, o in enumerate(optimizers)}}
+    peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     progress = resumed(args, name, everything, decay_from)
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters = [p for group in groups for p in group["params"]]
     is_stable = not is_decayed(progress)
     sums: dict[str, float] = {}
     last_saved = last = time.monotonic()
@@ -143,15 +145,15 @@ def train(
         if is_stable and fraction > decay_from:
             save_checkpoint(stable, progress, **everything)
             is_stable = False
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate * factor
+        for group, peak in zip(groups, peaks, strict=True):
+            group["lr"] = peak * factor
         loss, numbers = loss_of_step(progress)
-        optimizer.zero_grad(set_to_none=True)
+        for parameter in parameters:
+            parameter.grad = None
         loss.backward()
-        nn.utils.clip_grad_norm_(
-            [p for group in optimizer.param_groups for p in group["params"]], 1.0
-        )
-        optimizer.step()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
         progress.step += 1
         progress.samples += args.batch
         after_step(progress)

@@ -28,13 +28,17 @@ CAPTIONS_PER_SCENE = 4
 
 
 class SceneSet:
-    """Images (N, 128, 128, 3) uint8 on disk, with the scenes they show."""
+    """Images (N, 128, 128, 3) uint8 and label maps (N, 128, 128) on disk, with their scenes."""
 
     def __init__(self, folder: Path) -> None:
         chunks = sorted(folder.glob("images_*.npy"))
         if not chunks:
             raise ValueError(f"no rendered scenes in {folder}: run pipelines.training.scene_data")
         self.images = [np.load(chunk, mmap_mode="r") for chunk in chunks]
+        self.label_maps = [
+            np.load(chunk.with_name(chunk.name.replace("images", "labels")), mmap_mode="r")
+            for chunk in chunks
+        ]
         self.chunk = len(self.images[0])
         self.scenes: list[Scene] = []
         for chunk in chunks:
@@ -53,10 +57,19 @@ class SceneSet:
 
     def batch(self, indices: Sequence[int], flips: Sequence[bool]) -> torch.Tensor:
         """Return images (B, 3, 128, 128) in [-1, 1], channels last, mirrored where `flips`."""
-        rows = [self.images[i // self.chunk][i % self.chunk] for i in indices]
-        rows = [row[:, ::-1] if flip else row for row, flip in zip(rows, flips, strict=True)]
-        stacked = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2)
+        stacked = self._rows(self.images, indices, flips).permute(0, 3, 1, 2)
         return stacked.float().div_(127.5).sub_(1)
+
+    def labels(self, indices: Sequence[int], flips: Sequence[bool]) -> torch.Tensor:
+        """Return label maps (B, 128, 128) uint8, 0 = background, i = the scene's thing i - 1."""
+        return self._rows(self.label_maps, indices, flips)
+
+    def _rows(
+        self, files: Sequence[np.ndarray], indices: Sequence[int], flips: Sequence[bool]
+    ) -> torch.Tensor:
+        rows = [files[i // self.chunk][i % self.chunk] for i in indices]
+        rows = [row[:, ::-1] if flip else row for row, flip in zip(rows, flips, strict=True)]
+        return torch.from_numpy(np.stack(rows))
 
 
 def render_chunk(folder: Path, first: int, count: int = CHUNK) -> int:

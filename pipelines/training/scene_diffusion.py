@@ -4,10 +4,10 @@
 
 Two phases, as Stable Diffusion was trained at 256 before 512 pixels: the first part of the run
 sees scenes at half size (16 x 16 latents), where a sample costs a quarter and words are learnt;
-the rest sees them at full size (32 x 32). Epsilon prediction, min-SNR weights with gamma 5 (Hang
-et al. 2023, arXiv 2303.09556), captions dropped at 10 % so that the empty prompt means "any
-scene", an average of the weights over the last thousands of steps. The run ends by writing the
-diffusers folder; `python -m pipelines.benchmarks faithfulness` measures it.
+the rest sees them at full size (32 x 32). v-prediction, a loss that grounds nouns in the pixels
+they name (pipelines.training.grounding), captions dropped at 10 % so that the empty prompt means
+"any scene", an average of the weights over the last thousands of steps. The run ends by writing
+the diffusers folder; `python -m pipelines.benchmarks faithfulness` measures it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from pipelines.data.captions import VOCABULARY
+from pipelines.diffusion.attention import capture
 from pipelines.diffusion.schedule import NoiseSchedule
 from pipelines.training import word_tokenizer
 from pipelines.training.common import (
@@ -35,12 +36,14 @@ from pipelines.training.common import (
     train,
     write_json,
 )
+from pipelines.training.grounding import class_tokens, grounding_loss, noun_masks
+from pipelines.training.muon import Muon
 from pipelines.training.scene_data import SceneSet
 
 MAX_TOKENS = 32
 TEXT_WIDTH = 128
 CAPTION_DROPOUT = 0.1
-MIN_SNR_GAMMA = 5.0
+GROUNDING_WEIGHT = 0.05
 
 
 def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -89,11 +92,12 @@ def build_unet(widths: tuple[int, int, int], heads: tuple[int, int, int]) -> UNe
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Return the noise schedule of Stable Diffusion."""
+    """Return the noise schedule of Stable Diffusion, with v-prediction."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
         clip_sample=False,
         set_alpha_to_one=False,
         steps_offset=1,
@@ -131,22 +135,21 @@ def encode_scenes(scenes: SceneSet, vae: AutoencoderTiny, path: Path, device: st
     return Latents(full, half)
 
 
-def min_snr_weight(alphas_cumprod: torch.Tensor) -> torch.Tensor:
-    """Return min(SNR, gamma) / SNR, the epsilon-prediction form of min-SNR weighting (eq. 7)."""
-    snr = alphas_cumprod / (1 - alphas_cumprod)
-    return snr.clamp(max=MIN_SNR_GAMMA) / snr
-
-
-def epsilon_loss(
+def velocity_loss(
     unet: UNet2DConditionModel,
-    text_encoder: CLIPTextModel,
+    text: torch.Tensor,
     latents0: torch.Tensor,
-    token_ids: torch.Tensor,
     alphas_cumprod: torch.Tensor,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (weighted, plain) loss for latents0 (B, 4, h, w), token_ids (B, L).
+) -> torch.Tensor:
+    """Return the v-prediction loss (Salimans and Ho 2022, arXiv 2202.00512, appendix D).
 
     Timesteps are stratified over the batch, which lowers the variance of the gradient.
+
+    Args:
+        unet: called with (noisy latents, timesteps, text).
+        text: states of the captions, (B, L, C).
+        latents0: clean latents, (B, 4, h, w).
+        alphas_cumprod: (T,).
     """
     size, device = len(latents0), latents0.device
     strata = (torch.arange(size, device=device) + torch.rand(size, device=device)) / size
@@ -154,10 +157,15 @@ def epsilon_loss(
     alpha = alphas_cumprod[timesteps].view(-1, 1, 1, 1)
     noise = torch.randn_like(latents0)
     noisy = alpha.sqrt() * latents0 + (1 - alpha).sqrt() * noise
-    text = text_encoder(token_ids).last_hidden_state
+    velocity = alpha.sqrt() * noise - (1 - alpha).sqrt() * latents0
     predicted = unet(noisy, timesteps, text, return_dict=False)[0].float()
-    error = (predicted - noise).square().mean((1, 2, 3))
-    return (error * min_snr_weight(alpha.flatten())).mean(), error.mean()
+    return F.mse_loss(predicted, velocity)
+
+
+def is_inner_matrix(name: str, weight: torch.Tensor) -> bool:
+    """Return whether Muon trains a weight: all matrices but the first, the last and embeddings."""
+    outer = ("conv_in", "conv_out", "embedding", "embeddings")
+    return weight.ndim >= 2 and not any(part in outer for part in name.split("."))
 
 
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -166,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options.add_argument("--widths", type=int, nargs=3, default=(32, 64, 192))
     options.add_argument("--heads", type=int, nargs=3, default=(2, 2, 6))
     options.add_argument("--half-size-part", type=float, default=0.35, help="of the run")
-    options.add_argument("--learning-rate", type=float, default=1e-3)
+    options.add_argument("--learning-rate", type=float, default=2e-3)
     args = options.parse_args(argv)
     folder = args.out or TOYBOX / "scenes"
     torch.manual_seed(args.seed)
@@ -177,17 +185,27 @@ def main(argv: Sequence[str] | None = None) -> Path:
     tokenizer = word_tokenizer.build(VOCABULARY, folder / "tokenizer", max_length=MAX_TOKENS)
     tokens = tokenize(tokenizer, scenes.captions())
     empty = tokenize(tokenizer, [[""]])[0, 0]
+    things = class_tokens(tokenizer, scenes.scenes)
     text_encoder = build_text_encoder(tokenizer).to(args.device)
     unet = build_unet(tuple(args.widths), tuple(args.heads))
     unet = unet.to(args.device, memory_format=torch.channels_last)
+    watched, attention = capture(unet)
     averages = Average(unet, 0.999), Average(text_encoder, 0.999)
     scheduler = build_scheduler()
     schedule = NoiseSchedule.from_config(scheduler.config)
     alphas_cumprod = schedule.alphas_cumprod.float().to(args.device)
-    parameters = [*unet.parameters(), *text_encoder.parameters()]
-    optimizer = torch.optim.AdamW(
-        parameters, args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
+    modules = [*unet.named_parameters(), *text_encoder.named_parameters()]
+    orthogonal = {name: p for name, p in modules if is_inner_matrix(name, p)}
+    optimizers = [
+        Muon(orthogonal.values(), args.learning_rate),
+        torch.optim.AdamW(
+            [p for name, p in modules if name not in orthogonal],
+            args.learning_rate / 2,
+            betas=(0.9, 0.99),
+            weight_decay=0.01,
+            fused=True,
+        ),
+    ]
     autocast = torch.autocast("cuda", torch.bfloat16, enabled=args.device == "cuda")
 
     def loss_of_step(progress: Progress):
@@ -199,11 +217,14 @@ def main(argv: Sequence[str] | None = None) -> Path:
         token_ids = tokens[rows, varied].clone()
         token_ids[torch.from_numpy(rng.random(args.batch) < CAPTION_DROPOUT)] = empty
         latents0 = source[rows, flips].float().to(args.device, memory_format=torch.channels_last)
+        labels = scenes.labels(rows.tolist(), flips.tolist())
+        nouns, masks = (x.to(args.device) for x in noun_masks(token_ids, things[rows], labels))
         with autocast:
-            loss, plain = epsilon_loss(
-                unet, text_encoder, latents0, token_ids.to(args.device), alphas_cumprod
-            )
-        return loss, {"weighted": loss.item(), "epsilon_mse": plain.item()}
+            text = text_encoder(token_ids.to(args.device)).last_hidden_state
+            velocity = velocity_loss(watched, text, latents0, alphas_cumprod)
+        grounding = grounding_loss(attention, nouns, masks)
+        loss = velocity + GROUNDING_WEIGHT * grounding
+        return loss, {"velocity_mse": velocity.item(), "grounding": grounding.item()}
 
     def after_step(progress: Progress) -> None:
         averages[0].update(unet, progress.step)
@@ -218,8 +239,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             "average_unet": averages[0].module,
             "average_text_encoder": averages[1].module,
         },
-        optimizer=optimizer,
-        learning_rate=args.learning_rate,
+        optimizers=optimizers,
         loss_of_step=loss_of_step,
         after_step=after_step,
     )
