@@ -76,13 +76,14 @@ def diffedit(
     # Step 3: decode with the target text; outside the mask, the encoded input of the same level.
     edited = masked_decode(model, eps, trajectory.__getitem__, target, params, masks, on_step)
 
-    reconstructions = None
-    if params.reconstruct:
-        unedited = condition(eps, model.embed_text([""]))
+    @torch.no_grad()
+    def reconstruct() -> Tensor:
+        unedited = condition(model.eps, model.embed_text([""]))
         grid = model.schedule.grid(params.num_steps, params.strength)
         back = SOLVERS[params.solver][1](unedited, trajectory[-1], grid, model.schedule)
-        reconstructions = model.decode_latents(back)
-    return Edits(model.decode_latents(edited), masks, difference, reconstructions, eps.samples)
+        return model.decode_latents(back)
+
+    return Edits(model.decode_latents(edited), masks, difference, reconstruct, eps.samples)
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ class Edits:
         images: (B, 3, S, S) in [-1, 1], decoded; nothing is pasted yet.
         masks: (B, S, S) in {0, 1}, 1 = edit; None for methods without a mask.
         difference: (B, h, w) in [0, 1], what `masks` was cut from; None as above.
-        reconstructions: (B, 3, S, S), decoding of the encoded input; None where not computed.
+        reconstruct: computes (B, 3, S, S), what decoding without an edit gives back; None for
+            methods that do not encode.
         network_evaluations: UNet evaluations, counted by sample, over the whole batch.
         diagnostics: further numbers and lists that JSON can hold.
     """
@@ -36,7 +37,7 @@ class Edits:
     images: Tensor
     masks: Tensor | None = None
     difference: Tensor | None = None
-    reconstructions: Tensor | None = None
+    reconstruct: Callable[[], Tensor] | None = None
     network_evaluations: int = 0
     diagnostics: Mapping[str, object] = field(default_factory=dict)
 

@@ -8,15 +8,32 @@ the map and then follows the edges of the picture.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-EXTREME_QUANTILE = 0.98
-BLUR_CELLS = 1.0
-GUIDE_RADIUS_PX = 6
-GUIDE_EPSILON = 1e-3
+THESIS_QUANTILE = 0.98
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """Settings of the refined recipe; the defaults are the best of `benchmarks masks`.
+
+    Attributes:
+        blur_cells: standard deviation of the Gaussian on the grid of the map.
+        quantile: what lies above counts as extreme.
+        radius_px, epsilon: window and flatness of the guided filter.
+    """
+
+    blur_cells: float = 1.0
+    quantile: float = 0.98
+    radius_px: int = 6
+    epsilon: float = 1e-3
+
+
+REFINED = Refinement()
 
 
 def binarise(difference: Tensor, images: Tensor, recipe: str, threshold: float) -> Tensor:
@@ -30,21 +47,29 @@ def binarise(difference: Tensor, images: Tensor, recipe: str, threshold: float) 
     """
     size = images.shape[-1]
     if recipe == "thesis":
-        maps = F.interpolate(rescale(difference).unsqueeze(1), size=(size, size), mode="nearest")
+        maps = rescale(difference).unsqueeze(1)
+        maps = F.interpolate(maps, size=(size, size), mode="nearest").squeeze(1)
     elif recipe == "refined":
-        maps = rescale(gaussian_blur(difference, BLUR_CELLS)).unsqueeze(1)
-        maps = F.interpolate(maps, size=(size, size), mode="bilinear")
-        maps = guided_filter(maps, (images + 1) / 2, GUIDE_RADIUS_PX, GUIDE_EPSILON)
+        maps = refine(difference, images, REFINED)
     else:
         raise ValueError(f"recipe must be thesis or refined, got {recipe!r}")
-    return (maps.squeeze(1) > threshold).float()
+    return (maps > threshold).float()
 
 
-def rescale(difference: Tensor) -> Tensor:
-    """Return maps (B, h, w) clipped at their 98th percentile and stretched to [0, 1]."""
+def refine(difference: Tensor, images: Tensor, refinement: Refinement) -> Tensor:
+    """Return maps (B, S, S), about [0, 1], smooth but for the edges of images (B, 3, S, S)."""
+    blurred = gaussian_blur(difference, refinement.blur_cells)
+    maps = rescale(blurred, refinement.quantile).unsqueeze(1)
+    maps = F.interpolate(maps, size=images.shape[-2:], mode="bilinear")
+    guide = (images + 1) / 2
+    return guided_filter(maps, guide, refinement.radius_px, refinement.epsilon).squeeze(1)
+
+
+def rescale(difference: Tensor, quantile: float = THESIS_QUANTILE) -> Tensor:
+    """Return maps (B, h, w) clipped at a quantile of their own and stretched to [0, 1]."""
     flat = difference.flatten(1)
     low = flat.amin(1).view(-1, 1, 1)
-    high = flat.quantile(EXTREME_QUANTILE, dim=1).view(-1, 1, 1)
+    high = flat.quantile(quantile, dim=1).view(-1, 1, 1)
     return ((difference - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.params import choice, flag, ranged
+from pipelines.params import choice, ranged
 
 
 @dataclass(frozen=True)
@@ -34,22 +34,34 @@ class MaskParams:
     """How DiffEdit infers where to edit (sec. 5.3.2, step 1)."""
 
     mask_strength: float = ranged(
-        0.5, 0.1, 0.9, 0.05, "noise added before comparing, as a fraction of the schedule"
+        0.5,
+        0.1,
+        0.9,
+        0.05,
+        "noise added before comparing, as a fraction of the schedule",
+        "Noise level",
     )
-    num_maps: int = ranged(10, 1, 20, 1, "noise draws averaged into the difference map")
+    num_maps: int = ranged(
+        10, 1, 20, 1, "noise draws averaged into the difference map", "Noise draws"
+    )
     reference: str = choice(
         "source",
         "source",
         "empty",
         help="compare the target text with the source text or with none",
+        label="Reference text",
     )
     recipe: str = choice(
-        "refined", "refined", "thesis", help="how the difference map becomes a mask"
+        "refined",
+        "refined",
+        "thesis",
+        help="how the difference map becomes a mask",
+        label="Mask recipe",
     )
     threshold: float = ranged(
         0.5, 0.05, 0.95, 0.05, "part of the map's range where the mask starts"
     )
-    feather_px: int = ranged(0, 0, 16, 1, "soft border inside the mask, in pixels")
+    feather_px: int = ranged(0, 0, 16, 1, "soft border inside the mask, in pixels", "Soft border")
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,6 @@ class DiffEditParams(MaskParams, SamplingParams):
     compositing: str = choice(
         "latents", "latents", "x0", help="keep the background in x_t (DiffEdit) or in x_0 (GLIDE)"
     )
-    reconstruct: bool = flag(False, "also decode the encoded picture without any edit")
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def edit(
     on_step: OnStep | None = None,
     memo: Memo | None = None,
     mask: pictures.Mask | None = None,
+    reconstruct: bool = False,
 ) -> EditResult:
     """Edit one picture (RGB, any size) with the method called `method_name`.
 
@@ -72,6 +73,8 @@ def edit(
         target_text: what it should show.
         values: parameters by name; those left out take their defaults.
         mask: (H, W) at the size of `image`, in [0, 1], 1 = edit, in place of the inferred one.
+        reconstruct: also show what a method that encodes gets back without an edit; the result's
+            time and network evaluations leave that out.
 
     Raises:
         InputError: a text, the seed, a parameter or the mask cannot be used.
@@ -109,8 +112,8 @@ def edit(
         soft = mask_recipes.feather(edits.masks, getattr(params, "feather_px", 0))
         full_mask = pictures.place_mask(soft[0].cpu().numpy(), placement)
     reconstruction = None
-    if edits.reconstructions is not None:
-        reconstructed = pictures.to_pil(edits.reconstructions)[0]
+    if reconstruct and edits.reconstruct is not None:
+        reconstructed = pictures.to_pil(edits.reconstruct())[0]
         reconstruction = pictures.paste(image, reconstructed, None, placement)
     return EditResult(
         image=image

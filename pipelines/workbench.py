@@ -160,11 +160,7 @@ def warm_up(services: Services) -> None:
 def preset_values(pack: Pack, method: Method, preset: str) -> dict[str, Any]:
     """Return all parameters of a method in a preset of the pack."""
     values = {spec.name: spec.default for spec in params.specs(method.load_params())}
-    changes = {
-        "reconstruct": True,  # the page shows it beside the edit
-        **pack.defaults.get(method.name, {}),
-        **pack.presets.get(preset, {}),
-    }
+    changes = {**pack.defaults.get(method.name, {}), **pack.presets.get(preset, {})}
     return values | {name: value for name, value in changes.items() if name in values}
 
 
@@ -217,7 +213,7 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
             edit = functools.partial(
                 text_edit.edit, one.method.name, model, order.picture, order.source_text,
                 order.target_text, one.values, seed=order.seed, on_step=on_step,
-                memo=services.memo, mask=order.mask,
+                memo=services.memo, mask=order.mask, reconstruct=True,
             )  # fmt: skip
             result = services.cache.retry_on_out_of_memory(edit)
             ruler = ruler if result.mask is None else result.mask

@@ -21,7 +21,7 @@ from pipelines import recipes
 from pipelines.examples import FOLDER
 
 HORSE = FOLDER / "horse-to-zebra.png"
-QUICK = {"num_steps": 5, "num_maps": 1, "reconstruct": False}
+QUICK = {"num_steps": 5, "num_maps": 1}
 LONG = {"num_steps": 100, "strength": 1.0, "solver": "ddim", "guidance_scale": 12.0}
 PATIENCE_S = 120
 
@@ -368,7 +368,6 @@ def test_oversized_requests_are_refused(served):
         ({"method": "sdedit", "parameters": {"strength": "0.5"}}, "must be a number"),
         ({"method": "sdedit", "parameters": {"solver": "magic"}}, "must be one of"),
         ({"method": "sdedit", "parameters": {"no_such": 1}}, "not known here"),
-        ({"method": "diffedit", "parameters": {"reconstruct": "yes"}}, "on or off"),
     ],
 )
 def test_bad_words_and_numbers_are_refused_with_a_sentence(client, options, phrase):

@@ -102,12 +102,12 @@ def test_x0_compositing_also_ends_at_the_input_outside(model, images, left_half)
 
 
 def test_guidance_one_and_no_text_with_an_open_mask_is_the_round_trip(model, images):
-    params = DiffEditParams(num_steps=50, strength=0.4, guidance_scale=1.0, reconstruct=True)
+    params = DiffEditParams(num_steps=50, strength=0.4, guidance_scale=1.0)
     nothing = ["", ""]
     edits = diffedit(
         model, images, nothing, nothing, params, seeds=[1, 2], masks=torch.ones(2, 128, 128)
     )
-    torch.testing.assert_close(edits.images, edits.reconstructions, rtol=0, atol=1e-5)
+    torch.testing.assert_close(edits.images, edits.reconstruct(), rtol=0, atol=1e-5)
     reconstructed = encode(model, images, *TEXTS, CopyParams(), seeds=[1, 2]).images
     assert (edits.images - reconstructed).abs().mean() < 0.02
 

@@ -8,7 +8,9 @@ from importlib import import_module
 BENCHMARKS = {
     "diffedit": "DiffEdit's claims on toy queries with a known true edit",
     "faithfulness": "does the scene model paint what the caption says, and is the judge right",
+    "page": "seconds until the app answers, its memory idle and after an edit",
     "latency": "our DiffEdit against diffusers' in one run",
+    "masks": "choose the settings of the refined mask recipe",
     "renderer": "images a second on one core",
     "tables": "write the tables of README and the cards from assets/results",
     "solvers": "error of the fast solver against 1000 DDIM steps, both directions",

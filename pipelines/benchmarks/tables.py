@@ -68,6 +68,7 @@ def readme(results: Path = RESULTS) -> str:
     for name, title in (
         ("diffedit", "DiffEdit"),
         ("latency", "Speed"),
+        ("page", "The page"),
         ("faithfulness", "The scene model and its judge"),
         ("renderer", "The renderer"),
         ("solvers", "The fast solver"),

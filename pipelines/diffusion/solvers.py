@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from torch import Tensor
@@ -108,7 +109,10 @@ def decode(
 
 
 SOLVERS: Mapping[str, tuple[Callable[..., list[Tensor]], Callable[..., Tensor]]] = MappingProxyType(
-    {"ddim": (ddim.encode, ddim.decode), "dpm2m": (encode, decode)}
+    {
+        "ddim": (partial(ddim.encode, like_diffusers=False), ddim.decode),
+        "dpm2m": (encode, decode),
+    }
 )
 """name -> (encode, decode)."""
 

@@ -129,7 +129,8 @@ def train(
     """Run the loop until `--minutes` or `--steps`; resume from and write `<work>/<name>.pt`.
 
     `parts` maps names to everything with a state_dict that a checkpoint holds besides the
-    optimizers, whose learning rates are those of the stable phase. The state at the end of the stable phase stays in `<work>/<name>_stable.pt`.
+    optimizers, whose learning rates are those of the stable phase. The state at the end of that
+    phase stays in `<work>/<name>_stable.pt`.
     """
     path, stable = args.work / f"{name}.pt", args.work / f"{name}_stable.pt"
     everything = {**parts, **{f"optimizer_{i}": o for i, o in enumerate(optimizers)}}

@@ -22,7 +22,7 @@ MOST_THINGS = 3
 
 def class_tokens(tokenizer: CLIPTokenizer, scenes: Sequence[Scene]) -> Tensor:
     """Return the token id of the class of every thing, (N, MOST_THINGS); -1 where there is none."""
-    ids = dict(zip(CLASSES, tokenizer.convert_tokens_to_ids([f"{c}</w>" for c in CLASSES])))
+    ids = {name: tokenizer.convert_tokens_to_ids(f"{name}</w>") for name in CLASSES}
     rows = [[ids[thing.class_name] for thing in scene.things] for scene in scenes]
     return torch.tensor([row + [-1] * (MOST_THINGS - len(row)) for row in rows])
 
