@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.params import choice, ranged
+from pipelines.params import choice, flag, ranged
 
 
 @dataclass(frozen=True)
@@ -81,3 +81,52 @@ class CopyParams:
 @dataclass(frozen=True)
 class EncodeParams:
     """Encode has no parameters."""
+
+
+@dataclass(frozen=True)
+class PaintingParams:
+    """What every segmentation-to-image method takes (thesis, section 6.4.1)."""
+
+    guidance_scale: float = ranged(3.0, 1.0, 12.0, 0.5, "pull towards the text")
+    num_steps: int = ranged(50, 5, 100, 1, "DDIM steps")
+
+
+@dataclass(frozen=True)
+class ZestGuideParams(PaintingParams):
+    """ZestGuide, with the defaults of the thesis."""
+
+    eta: float = ranged(1.0, 0.0, 3.0, 0.1, "learning rate of the guidance; 0 is plain sampling")
+    tau: float = ranged(0.5, 0.0, 1.0, 0.05, "part of the steps that is guided")
+    loss: str = choice(
+        "both",
+        "both",
+        "plain",
+        "normalised",
+        help="cross-entropy of the maps, of the maps divided by their maximum, or the sum",
+    )
+    averaging: str = choice(
+        "global", "global", "layers", "heads", help="one loss for the mean map, or for each"
+    )
+    layers: str = choice(
+        "16 and 32", "16 and 32", "16", "32", "all", help="attention maps of which size are read"
+    )
+    normalise_gradient: bool = flag(True, "divide the gradient by its largest magnitude")
+    paint_with_words: float = ranged(
+        0.0, 0.0, 1.0, 0.05, "weight of paint-with-words beside the guidance"
+    )
+
+
+@dataclass(frozen=True)
+class PaintWithWordsParams(PaintingParams):
+    """Paint-with-words."""
+
+    weight: float = ranged(0.4, 0.0, 1.0, 0.05, "how much attention is raised; 0 is plain sampling")
+
+
+@dataclass(frozen=True)
+class MultiDiffusionParams(PaintingParams):
+    """MultiDiffusion, with the release's 20 of 50 steps of bootstrapping."""
+
+    bootstrapping: float = ranged(
+        0.4, 0.0, 1.0, 0.05, "part of the steps in which segments stand before a plain colour"
+    )

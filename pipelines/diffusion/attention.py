@@ -12,7 +12,7 @@ bit, and the maps can be differentiated (ZestGuide). The price is a second Q K^T
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +21,9 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional
+
+Bias = Callable[[Tensor, tuple[int, int]], Tensor]
+"""(scores Q K^T (B, heads, H*W, L), (H, W)) -> what is added to them, (B, H*W, L)."""
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
@@ -89,18 +92,35 @@ def capture(unet: UNet2DConditionModel) -> tuple[UNet2DConditionModel, Attention
     """
     captured, store = structural_copy(unet), AttentionStore()
     captured.register_forward_pre_hook(lambda *_: store.clear())
+    for name, transformer, attn in _cross_attention(captured):
+        _record(name, transformer, attn, store)
+    return captured, store
+
+
+def biased(unet: UNet2DConditionModel, bias: Bias) -> UNet2DConditionModel:
+    """Return a UNet that shares all parameters, with softmax((Q K^T + bias) * scale) in attn2.
+
+    Made for one request, like `capture`; `capture(biased(unet, ...))` records the maps with the
+    bias, `biased(capture(unet)[0], ...)` those the network would have had without it.
+    """
+    changed = structural_copy(unet)
+    for _, transformer, attn in _cross_attention(changed):
+        _add_bias(transformer, attn, bias)
+    return changed
+
+
+def _cross_attention(unet: nn.Module) -> list[tuple[str, nn.Module, Attention]]:
+    """Return (name, the transformer it is in, layer) of every attn2, in the order they run."""
     layers = [
         (f"{name}.{child_name}", transformer, child)
-        for name, transformer in captured.named_modules()
+        for name, transformer in unet.named_modules()
         if isinstance(transformer, Transformer2DModel)
         for child_name, child in transformer.named_modules()
         if child_name.endswith(".attn2")
     ]
     if not layers:
         raise ValueError("this UNet has no cross-attention (attn2) layers")
-    for name, transformer, attn in layers:
-        _record(name, transformer, attn, store)
-    return captured, store
+    return layers
 
 
 def structural_copy(module: ModuleT) -> ModuleT:
@@ -170,6 +190,30 @@ def _record(name: str, transformer: nn.Module, attn: Attention, store: Attention
 
     transformer.register_forward_pre_hook(remember_size, with_kwargs=True)
     attn.register_forward_pre_hook(remember_map, with_kwargs=True)
+
+
+def _add_bias(transformer: nn.Module, attn: Attention, bias: Bias) -> None:
+    """Hook `attn` so that each call adds `bias` to its scores, as an attention mask."""
+    size = [(0, 0)]
+
+    def remember_size(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden_states = args[0] if args else kwargs["hidden_states"]  # (B, C, H, W)
+        size[0] = tuple(hidden_states.shape[-2:])
+
+    def add(
+        attn: Attention, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        hidden_states = args[0] if args else kwargs["hidden_states"]  # (B, H*W, C)
+        text_states = kwargs["encoder_hidden_states"]
+        query = attn.head_to_batch_dim(attn.to_q(hidden_states), out_dim=4)
+        key = attn.head_to_batch_dim(attn.to_k(text_states), out_dim=4)  # (B, heads, L, C/heads)
+        added = bias(query @ key.transpose(-1, -2), size[0]) * attn.scale  # (B, H*W, L)
+        mask = kwargs.get("attention_mask")  # (B, 1, L) or None
+        kwargs = {**kwargs, "attention_mask": added if mask is None else added + mask}
+        return args, kwargs
+
+    transformer.register_forward_pre_hook(remember_size, with_kwargs=True)
+    attn.register_forward_pre_hook(add, with_kwargs=True)
 
 
 def _probabilities(

@@ -6,6 +6,7 @@ Latent scaling and the conversion of v-prediction to epsilon happen here and now
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -76,6 +77,13 @@ class LatentDiffusion:
             json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
             fingerprint=weights_fingerprint(folder),
         )
+
+    def with_unet(self, unet: UNet2DConditionModel) -> LatentDiffusion:
+        """Return the same bundle around another UNet: a copy from `diffusion.attention`."""
+        other = copy.copy(self)
+        other.unet = unet
+        other._eps_model = epsilon_from_v(other._network, other.schedule)
+        return other
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,78 @@
+"""What the segmentation-to-image methods share: their result, and which words go where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.diffusion.attention import phrase_tokens
+from pipelines.layouts import Layout
+from pipelines.models.latent_diffusion import LatentDiffusion
+
+
+@dataclass(frozen=True, eq=False)
+class Paintings:
+    """What a method returns for a batch of layouts.
+
+    Attributes:
+        images: (B, 3, S, S) in [-1, 1].
+        attention: (B, K, h, w) in [0, 1], the segmentation that the attention maps gave at the
+            last guided step; None for methods that read none.
+        losses: for each guided step the loss of every image.
+        network_evaluations: UNet evaluations, counted by sample; `gradients` of them were also
+            differentiated.
+    """
+
+    images: Tensor
+    attention: Tensor | None = None
+    losses: tuple[tuple[float, ...], ...] = ()
+    network_evaluations: int = 0
+    gradients: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """The segments of a batch of layouts, padded to the largest number K of them.
+
+    Attributes:
+        texts: the whole texts, see `Layout.text`.
+        tokens: (B, K, L) in {0, 1}, the tokens of each segment's phrase in its text.
+        masks: (B, K, S, S) in {0, 1}.
+        strengths: (B, K), 0 where a layout has fewer segments.
+    """
+
+    texts: list[str]
+    tokens: Tensor
+    masks: Tensor
+    strengths: Tensor
+
+    def masks_at(self, size: tuple[int, int]) -> Tensor:
+        """Return the masks at (h, w), averaged over the area of each cell: in [0, 1]."""
+        return F.adaptive_avg_pool2d(self.masks, size)
+
+
+def words_of(model: LatentDiffusion, layouts: Sequence[Layout]) -> Words:
+    """Find every segment's words in its text.
+
+    Raises:
+        PhraseError: a phrase is beyond the last token that the model reads.
+    """
+    most = max(len(layout.segments) for layout in layouts)
+    size, length = model.resolution, model.tokenizer.model_max_length
+    tokens = torch.zeros(len(layouts), most, length)
+    masks = torch.zeros(len(layouts), most, size, size)
+    strengths = torch.zeros(len(layouts), most)
+    for b, layout in enumerate(layouts):
+        labels = torch.from_numpy(layout.labels)[None, None].float()
+        labels = F.interpolate(labels, (size, size), mode="nearest")[0, 0]
+        for k, segment in enumerate(layout.segments):
+            tokens[b, k, phrase_tokens(model.tokenizer, layout.text, segment.text)] = 1
+            masks[b, k] = (labels == k + 1).float()
+            strengths[b, k] = segment.strength
+    device = model.device
+    texts = [layout.text for layout in layouts]
+    return Words(texts, tokens.to(device), masks.to(device), strengths.to(device))
