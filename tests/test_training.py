@@ -8,11 +8,13 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import nn
 
+from pipelines.data.spec import CLASSES
 from pipelines.devices import Device
 from pipelines.diffusion.attention import AttentionStore
 from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
-from pipelines.training import scene_autoencoder, scene_diffusion, scene_judge
+from pipelines.models.segmenter import SceneSegmenter
+from pipelines.training import scene_autoencoder, scene_diffusion, scene_judge, scene_segmenter
 from pipelines.training.common import Average, Progress, parser, rate, train
 from pipelines.training.grounding import grounding_loss, noun_masks
 from pipelines.training.muon import Muon, orthogonal
@@ -79,6 +81,30 @@ def test_judge_trains_two_steps_and_opens(work, tmp_path):
     assert verdict.presence.shape == (3, len(judge.classes))
     assert verdict.colour.shape == (3, len(judge.classes), len(judge.colours) + 1)
     assert verdict.place.shape == (3, len(judge.places))
+    assert verdict.maps.shape == (3, len(judge.classes), 16, 16)
+
+
+def test_segmenter_trains_two_steps_and_opens(work, tmp_path):
+    scene_segmenter.main(options(work, tmp_path, 2))
+    segmenter = SceneSegmenter.from_folder(Path(tmp_path), CPU)
+    assert segmenter.classes == list(CLASSES)
+    assert segmenter(torch.zeros(2, 3, 128, 128)).shape == (2, 1 + len(CLASSES), 128, 128)
+
+
+def test_label_maps_become_class_maps_and_masks():
+    labels = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    labels[:, :, 8:] = 1
+    labels[:, 12:, :8] = 2
+    classes = torch.tensor([[5, 0, -1]])
+    maps = scene_segmenter.class_maps(classes, labels)
+    assert maps[0, 0, 15] == 6
+    assert maps[0, 15, 0] == 1
+    assert maps[0, 0, 0] == 0
+    masks = scene_judge.class_masks(classes, labels)
+    assert masks.shape == (1, len(CLASSES), 2, 2)
+    assert masks[0, 5].tolist() == [[0, 1], [0, 1]]
+    assert masks[0, 0].tolist() == [[0, 0], [0.5, 0]]
+    assert masks.sum() == 2.5
 
 
 def test_velocity_loss_of_a_perfect_network_is_zero():

@@ -19,15 +19,16 @@ from pipelines.devices import Device
 
 @dataclass(frozen=True)
 class Verdict:
-    """Logits for B images: presence (B, K), colour (B, K, C), place (B, P).
+    """Logits for B images: presence (B, K), colour (B, K, C), place (B, P), maps (B, K, h, w).
 
     A class is seen where its presence logit is positive; its colour is the argmax of C named
-    colours and, last, the class's natural one.
+    colours and, last, the class's natural one. `maps` say where each class is seen.
     """
 
     presence: Tensor
     colour: Tensor
     place: Tensor
+    maps: Tensor
 
 
 def block(channels_in: int, channels_out: int, stride: int) -> nn.Sequential:
@@ -73,14 +74,15 @@ class SceneJudge(nn.Module):
         """Return the verdict on images (B, 3, 128, 128) in [-1, 1]."""
         early = self.early(images)  # (B, width/2, 16, 16)
         late = self.late(early)  # (B, width, 16, 16)
-        maps = self.maps(late).flatten(2)  # (B, K, 256)
+        planes = self.maps(late)  # (B, K, 16, 16)
+        maps = planes.flatten(2)  # (B, K, 256)
         presence = maps.logsumexp(-1) - math.log(maps.shape[-1])
         attention = maps.mul(2).softmax(-1)  # (B, K, 256)
         fine = self.coarse(early).flatten(2)  # (B, width, 256)
         seen = torch.einsum("bkn,bcn->bkc", attention, fine)
         colour = self.colour(seen + self.class_embedding)
         pooled = torch.cat([late.mean((2, 3)), late.amax((2, 3))], 1)
-        return Verdict(presence, colour, self.place(pooled))
+        return Verdict(presence, colour, self.place(pooled), planes)
 
     @property
     def nbytes(self) -> int:

@@ -16,15 +16,13 @@ from transformers import CLIPTokenizer
 
 from pipelines.data.spec import CLASSES, Scene
 from pipelines.diffusion.attention import AttentionStore
-
-MOST_THINGS = 3
+from pipelines.training.scene_data import class_indices, thing_parts
 
 
 def class_tokens(tokenizer: CLIPTokenizer, scenes: Sequence[Scene]) -> Tensor:
     """Return the token id of the class of every thing, (N, MOST_THINGS); -1 where there is none."""
-    ids = {name: tokenizer.convert_tokens_to_ids(f"{name}</w>") for name in CLASSES}
-    rows = [[ids[thing.class_name] for thing in scene.things] for scene in scenes]
-    return torch.tensor([row + [-1] * (MOST_THINGS - len(row)) for row in rows])
+    ids = tokenizer.convert_tokens_to_ids([f"{name}</w>" for name in CLASSES])
+    return torch.tensor([*ids, -1])[class_indices(scenes)]  # index -1 is the last
 
 
 def noun_masks(token_ids: Tensor, things: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -38,9 +36,8 @@ def noun_masks(token_ids: Tensor, things: Tensor, labels: Tensor) -> tuple[Tenso
     The second result is (B, L, H / 8, W / 8) in [0, 1], zero for other tokens. Where two things
     share a class, each of the two nouns stands for both.
     """
-    shown = [F.avg_pool2d((labels == i + 1).float(), 8) for i in range(things.shape[1])]
     names = (token_ids[:, :, None] == things[:, None, :]).float()  # (B, L, things)
-    masks = torch.einsum("blt,bthw->blhw", names, torch.stack(shown, 1)).clamp_(max=1)
+    masks = torch.einsum("blt,bthw->blhw", names, thing_parts(labels)).clamp_(max=1)
     return names.any(-1), masks
 
 

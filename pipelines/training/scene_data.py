@@ -16,15 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from pipelines.data.captions import caption
-from pipelines.data.scenes import Scene, render, sample_scene
+from pipelines.data.scenes import CLASSES, Scene, render, sample_scene
 from pipelines.training.common import DEFAULT_WORK
 
 HELD_OUT = 1_000_000_000
 CHUNK = 250
 SIZE_PX = 128
 CAPTIONS_PER_SCENE = 4
+MOST_THINGS = 3
 
 
 class SceneSet:
@@ -70,6 +72,21 @@ class SceneSet:
         rows = [files[i // self.chunk][i % self.chunk] for i in indices]
         rows = [row[:, ::-1] if flip else row for row, flip in zip(rows, flips, strict=True)]
         return torch.from_numpy(np.stack(rows))
+
+
+def class_indices(scenes: Sequence[Scene]) -> torch.Tensor:
+    """Return the index of the class of every thing, (N, MOST_THINGS); -1 where there is none."""
+    rows = [[CLASSES.index(thing.class_name) for thing in scene.things] for scene in scenes]
+    return torch.tensor([row + [-1] * (MOST_THINGS - len(row)) for row in rows])
+
+
+def thing_parts(labels: torch.Tensor, cell_px: int = 8) -> torch.Tensor:
+    """Return what part of each cell shows thing i, (B, MOST_THINGS, H / cell, W / cell) in [0, 1].
+
+    `labels` are label maps (B, H, W), 0 = background, i = the scene's thing i - 1.
+    """
+    shown = [(labels == i + 1).float().unsqueeze(1) for i in range(MOST_THINGS)]
+    return F.avg_pool2d(torch.cat(shown, 1), cell_px)
 
 
 def render_chunk(folder: Path, first: int, count: int = CHUNK) -> int:
