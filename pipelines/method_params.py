@@ -74,6 +74,30 @@ class DiffEditParams(MaskParams, SamplingParams):
 
 
 @dataclass(frozen=True)
+class PromptToPromptParams(SamplingParams):
+    """Prompt-to-Prompt, with the fractions and the threshold of the authors' release."""
+
+    kind: str = choice(
+        "replace",
+        "replace",
+        "refine",
+        help="replace: a new word takes the map of the word it stands for; refine: its own",
+    )
+    cross_steps: float = ranged(
+        0.8, 0.0, 1.0, 0.05, "part of the steps that use the source's cross-attention"
+    )
+    self_steps: float = ranged(
+        0.4, 0.0, 1.0, 0.05, "part of the steps that use the source's self-attention"
+    )
+    reweight: float = ranged(
+        1.0, -2.0, 5.0, 0.25, "factor on the attention of the words that are new"
+    )
+    local_blend: float = ranged(
+        0.3, 0.0, 0.9, 0.05, "attention above which a region may change; 0 lets all change"
+    )
+
+
+@dataclass(frozen=True)
 class CopyParams:
     """Copy has no parameters."""
 

@@ -1,27 +1,24 @@
 """Paint-with-words: raise the attention between each painted region and its words.
 
 Balaji et al. eDiff-I: Text-to-image diffusion models with an ensemble of expert denoisers. 2022,
-arXiv 2211.01324, section 5; the reading of cloneofsimo's paint-with-words-sd: the scores of the
-text branch become Q K^T + w log(1 + sigma) max(Q K^T) A, with A the painted mask of each token.
+arXiv 2211.01324, section 5. The bias itself is `painting.paint_bias`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from pipelines.diffusion import ddim
-from pipelines.diffusion.attention import Bias, biased
-from pipelines.diffusion.schedule import NoiseSchedule
+from pipelines.diffusion.attention import biased
 from pipelines.edits import Counter, report
 from pipelines.layouts import Layout
 from pipelines.method_params import PaintWithWordsParams
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.noise import seeded_noise, sub_seed
-from pipelines.painting import Paintings, Words, words_of
+from pipelines.painting import Paintings, paint_bias, words_of
 from pipelines.results import OnStep
 
 
@@ -56,20 +53,3 @@ def paint_with_words(
     latents = ddim.decode(denoise, start, grid, model.schedule, on_step=tell)
     evaluations = with_words.samples + without.samples
     return Paintings(model.decode_latents(latents), network_evaluations=evaluations)
-
-
-def paint_bias(schedule: NoiseSchedule, words: Words, weight: float, level: list[int]) -> Bias:
-    """Return the bias of the attention scores at timestep level[0].
-
-    sigma is the noise-to-signal ratio sqrt(1 - abar) / sqrt(abar); the maximum is taken for every
-    image on its own, so that no picture depends on its neighbours in the batch.
-    """
-
-    def bias(scores: Tensor, size: tuple[int, int]) -> Tensor:
-        alpha, sigma = schedule.alpha_sigma(level[0], scores)
-        strength = weight * math.log1p(float(sigma / alpha))
-        masks = words.masks_at(size) * words.strengths[:, :, None, None]  # (B, K, h, w)
-        regions = torch.einsum("bkhw,bkl->bhwl", masks, words.tokens).flatten(1, 2)
-        return strength * scores.amax((1, 2, 3)).view(-1, 1, 1) * regions  # (B, H*W, L)
-
-    return bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.diffusion.attention import phrase_tokens
+from pipelines.diffusion.attention import Bias, phrase_tokens
+from pipelines.diffusion.schedule import NoiseSchedule
 from pipelines.layouts import Layout
 from pipelines.models.latent_diffusion import LatentDiffusion
 
@@ -76,3 +78,22 @@ def words_of(model: LatentDiffusion, layouts: Sequence[Layout]) -> Words:
     device = model.device
     texts = [layout.text for layout in layouts]
     return Words(texts, tokens.to(device), masks.to(device), strengths.to(device))
+
+
+def paint_bias(schedule: NoiseSchedule, words: Words, weight: float, level: list[int]) -> Bias:
+    """Return the bias of paint-with-words at timestep level[0] (Balaji et al. 2022, section 5).
+
+    The reading of cloneofsimo's paint-with-words-sd: the scores of the text branch become
+    Q K^T + w log(1 + sigma) max(Q K^T) A, with A the painted mask of each token.
+    sigma is the noise-to-signal ratio sqrt(1 - abar) / sqrt(abar); the maximum is taken for every
+    image on its own, so that no picture depends on its neighbours in the batch.
+    """
+
+    def bias(scores: Tensor, size: tuple[int, int]) -> Tensor:
+        alpha, sigma = schedule.alpha_sigma(level[0], scores)
+        strength = weight * math.log1p(float(sigma / alpha))
+        masks = words.masks_at(size) * words.strengths[:, :, None, None]  # (B, K, h, w)
+        regions = torch.einsum("bkhw,bkl->bhwl", masks, words.tokens).flatten(1, 2)
+        return strength * scores.amax((1, 2, 3)).view(-1, 1, 1) * regions  # (B, H*W, L)
+
+    return bias

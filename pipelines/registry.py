@@ -92,6 +92,17 @@ METHODS: dict[str, Method] = {
             "without a mask.",
         ),
         Method(
+            name="prompt_to_prompt",
+            title="Prompt-to-Prompt",
+            tab="text_edit",
+            params="pipelines.method_params:PromptToPromptParams",
+            function="pipelines.prompt_to_prompt:prompt_to_prompt",
+            paper="Hertz, Mokady, Tenenbaum, Aberman, Pritch, Cohen-Or. Prompt-to-Prompt image "
+            "editing with cross-attention control. ICLR 2023. https://arxiv.org/abs/2208.01626",
+            summary="Decodes the encoded picture with the target text, but with the attention maps "
+            "that the source text has, so that the composition stays.",
+        ),
+        Method(
             name="sdedit",
             title="SDEdit",
             tab="text_edit",

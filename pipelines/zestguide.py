@@ -28,8 +28,7 @@ from pipelines.layouts import Layout
 from pipelines.method_params import ZestGuideParams
 from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
 from pipelines.noise import seeded_noise, sub_seed
-from pipelines.paint_with_words import paint_bias
-from pipelines.painting import Paintings, Words, words_of
+from pipelines.painting import Paintings, Words, paint_bias, words_of
 from pipelines.results import OnStep
 
 SMALLEST = 1e-6

@@ -6,7 +6,15 @@ import pytest
 from pipelines import params
 from pipelines.registry import METHODS, methods
 
-NAMES = ["diffedit", "diffedit_no_encode", "encode_decode", "sdedit", "copy", "encode"]
+NAMES = [
+    "diffedit",
+    "diffedit_no_encode",
+    "encode_decode",
+    "prompt_to_prompt",
+    "sdedit",
+    "copy",
+    "encode",
+]
 
 
 def test_text_edit_methods_in_the_order_shown():

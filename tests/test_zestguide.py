@@ -16,8 +16,8 @@ from pipelines.method_params import MultiDiffusionParams, PaintWithWordsParams, 
 from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
 from pipelines.multidiffusion import multidiffusion, regions
 from pipelines.noise import seeded_noise, sub_seed
-from pipelines.paint_with_words import paint_bias, paint_with_words
-from pipelines.painting import words_of
+from pipelines.paint_with_words import paint_with_words
+from pipelines.painting import paint_bias, words_of
 from pipelines.zestguide import maps_of, segmentation, zest_loss, zestguide
 
 STEPS = 6

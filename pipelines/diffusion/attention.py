@@ -25,6 +25,9 @@ from torch.nn import functional
 Bias = Callable[[Tensor, tuple[int, int]], Tensor]
 """(scores Q K^T (B, heads, H*W, L), (H, W)) -> what is added to them, (B, H*W, L)."""
 
+EditMaps = Callable[[Tensor, bool], Tensor]
+"""(probabilities (B, heads, H*W, L), whether L are text tokens) -> those to use instead."""
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -106,6 +109,18 @@ def biased(unet: UNet2DConditionModel, bias: Bias) -> UNet2DConditionModel:
     changed = structural_copy(unet)
     for _, transformer, attn in _cross_attention(changed):
         _add_bias(transformer, attn, bias)
+    return changed
+
+
+def edited(unet: UNet2DConditionModel, edit: EditMaps) -> UNet2DConditionModel:
+    """Return a UNet that shares all parameters, whose every attention layer uses edited maps.
+
+    Self- and cross-attention both; made for one request, like `capture`.
+    """
+    changed = structural_copy(unet)
+    for module in changed.modules():
+        if isinstance(module, Attention):
+            module.set_processor(_EditedAttention(edit))
     return changed
 
 
@@ -214,6 +229,28 @@ def _add_bias(transformer: nn.Module, attn: Attention, bias: Bias) -> None:
 
     transformer.register_forward_pre_hook(remember_size, with_kwargs=True)
     attn.register_forward_pre_hook(add, with_kwargs=True)
+
+
+class _EditedAttention:
+    """An attention processor of diffusers that hands its maps to `edit` before using them."""
+
+    def __init__(self, edit: EditMaps) -> None:
+        self.edit = edit
+
+    def __call__(
+        self,
+        attn: Attention,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        **_: Any,
+    ) -> Tensor:
+        is_text = encoder_hidden_states is not None
+        states = encoder_hidden_states if encoder_hidden_states is not None else hidden_states
+        maps = self.edit(_probabilities(attn, hidden_states, states, attention_mask), is_text)
+        value = attn.head_to_batch_dim(attn.to_v(states))  # (B*heads, L, C/heads)
+        mixed = attn.batch_to_head_dim(torch.bmm(maps.flatten(0, 1).to(value.dtype), value))
+        return attn.to_out[1](attn.to_out[0](mixed))  # linear, dropout
 
 
 def _probabilities(
