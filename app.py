@@ -31,6 +31,7 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from pipelines import (
+    easel,
     examples,
     images,
     inspection,
@@ -42,9 +43,12 @@ from pipelines import (
     views,
     workbench,
 )
+from pipelines.easel import Painted, PaintOrder
 from pipelines.errors import Cancelled, InputError
 from pipelines.inspection import Inspected
 from pipelines.jobs import Done, Gate, Update
+from pipelines.layout_files import read_layout
+from pipelines.layouts import Layout
 from pipelines.memo import Memo
 from pipelines.method_params import MaskParams
 from pipelines.model_cache import ModelCache
@@ -268,7 +272,7 @@ class Inputs:
 
 def picture_controls(page: Page) -> list[Any]:
     """Build picture, toy scene and texts, with the notice about unknown words."""
-    photo = Photo(label="Picture", height=270, elem_classes="photo", **PHOTO)
+    photo = Photo(label="Picture", height=200, elem_classes="photo", **PHOTO)
     with gr.Row(equal_height=True, elem_classes="compact"):
         new_toy = gr.Button("New toy scene from number", size="md", scale=2, min_width=150)
         toy_seed = gr.Number(
@@ -377,18 +381,20 @@ class Closer:
 
 
 def method_controls(
-    page: Page, offered: tuple[Method, ...]
+    page: Page, offered: tuple[Method, ...], *, with_presets: bool = True
 ) -> tuple[gr.CheckboxGroup, dict[tuple[str, str], gr.components.Component]]:
     """Build the choice of methods, the presets, and every declared parameter of every method."""
     pack = page.services.pack
-    presets = {PRESETS.get(name, name.capitalize()): name for name in pack.presets}
+    named = pack.presets if with_presets else ()
+    presets = {PRESETS.get(name, name.capitalize()): name for name in named}
     first = next(iter(presets), "")
     chosen = gr.CheckboxGroup(
         [(method.title, method.name) for method in offered],
         value=[offered[0].name],
         label="Methods, side by side",
     )
-    preset = gr.Radio(list(presets), value=first, label="Preset", elem_id="preset")
+    if presets:
+        preset = gr.Radio(list(presets), value=first, label="Preset", elem_id="preset")
     controls = {}
     accordions: dict[str, gr.Accordion] = {}
     for method in offered:
@@ -415,7 +421,8 @@ def method_controls(
     def show_settings(picked: list[str]) -> list[Any]:
         return [gr.Accordion(visible=name in picked) for name in accordions]
 
-    page.quiet(preset.change, choose_preset, preset, list(controls.values()))
+    if presets:
+        page.quiet(preset.change, choose_preset, preset, list(controls.values()))
     page.quiet(chosen.change, show_settings, chosen, list(accordions.values()))
     return chosen, controls
 
@@ -814,12 +821,230 @@ def mask_inspect_tab(page: Page) -> None:
     page.parts["mask"] = inputs
 
 
+# ---------------------------------------------------------------- Segmentation to image
+
+
+def pens(chosen: int) -> gr.Brush:
+    """Return the brush that paints segment `chosen`."""
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in easel.PALETTE]
+    return gr.Brush(48, colors=colours, default_color=colours[chosen], color_mode="fixed")
+
+
+def painting_tab(page: Page) -> None:
+    """Build the Segmentation-to-image tab: paint where things belong, compare the methods."""
+    offered = methods("layouts")
+    shelf = easel.examples()
+    blank_layer = Image.new("RGBA", (easel.CANVAS_PX, easel.CANVAS_PX))  # with one, the pen is out
+    gr.Markdown("**Try one** – a click paints it", elem_classes="lead")
+    strip = gr.Gallery(
+        [(easel.layer_of(example.layout), example.title) for example in shelf],
+        elem_id="layouts", elem_classes="strip", columns=len(shelf), show_label=False,
+        container=False, **STRIP,
+    )  # fmt: skip
+    with gr.Row():
+        with gr.Column(scale=5, min_width=300):
+            prompt = gr.Textbox(
+                label="The whole picture", placeholder="on the grass", max_length=MAX_TEXT
+            )
+            pen = gr.Radio(
+                [str(i + 1) for i in range(len(easel.PALETTE))], value="1", elem_id="pen",
+                label="Pen: the segment you paint",
+            )  # fmt: skip
+            painter = gr.ImageEditor(
+                label="Paint where things belong; the eraser takes away", type="pil", format="png",
+                image_mode="RGBA", fixed_canvas=True, layers=False, height=easel.CANVAS_PX + 90,
+                canvas_size=(easel.CANVAS_PX, easel.CANVAS_PX), transforms=(), sources=(),
+                elem_id="easel", interactive=True, brush=pens(0), eraser=gr.Eraser(48),
+                value={"background": None, "layers": [blank_layer], "composite": None},
+            )  # fmt: skip
+            with gr.Row():
+                run, stop = run_controls("Paint", "paint")
+            words = []
+            for first in range(0, len(easel.PALETTE), 2):
+                with gr.Row():
+                    for i in (first, first + 1):
+                        words.append(
+                            gr.Textbox(
+                                label=f"Segment {i + 1}",
+                                placeholder="a red car",
+                                min_width=140,
+                                max_length=MAX_TEXT,
+                                elem_classes=f"segment segment-{i + 1}",
+                            )
+                        )
+            with gr.Row(equal_height=True, elem_classes="compact"):
+                new_toy = gr.Button("Layout of toy scene number", size="md", scale=2, min_width=150)
+                toy_seed = gr.Number(
+                    1, precision=0, minimum=0, maximum=MAX_SEED, label="Scene number",
+                    show_label=False, container=False, min_width=80,
+                )  # fmt: skip
+            upload = gr.UploadButton(
+                "Load a layout: a label map, or a picture painted here", size="md",
+                file_types=["image"], elem_id="upload_layout",
+            )  # fmt: skip
+            seed, is_random = seed_controls()
+            chosen, controls = method_controls(page, offered, with_presets=False)
+        with gr.Column(scale=6, min_width=300):
+            result = gr.Image(
+                label="Result", height=520, elem_id="painting", elem_classes="view",
+                buttons=["download", "fullscreen"], **STILL,
+            )  # fmt: skip
+            status = gr.HTML(sentences.status("Click a layout, or paint one."), elem_id="painted")
+            compare = gr.Gallery(
+                label="Side by side (click to look closer)", visible=False, elem_id="paintings",
+                elem_classes="strip wide titled", **STRIP,
+            )  # fmt: skip
+            table = gr.HTML(elem_id="painting_numbers")
+            understood = gr.HTML(elem_id="understood")
+            maps = gr.Gallery(
+                label="Where the model's attention saw each segment, at the last guided step",
+                elem_id="maps", elem_classes="strip wide titled", visible=False, **STRIP,
+            )  # fmt: skip
+            download = gr.DownloadButton(
+                "Download PNG with recipe", interactive=False, size="md", min_width=150
+            )
+            with gr.Accordion("Recipe", open=False):
+                recipe = gr.Code(language="json", show_label=False, interactive=False, max_lines=18)
+
+    def close_up(one: Painted) -> View:
+        return {
+            result: one.picture,
+            maps: gr.Gallery(list(one.attention), visible=bool(one.attention)),
+            download: gr.DownloadButton(value=one.picture, interactive=True),
+            recipe: recipes.pretty(one.recipe),
+        }
+
+    def results_view(order: PaintOrder) -> View:
+        made = order.results
+        segments = [segment.text for segment in order.layout.segments]
+        return {
+            compare: gr.Gallery([(one.picture, one.title) for one in made], visible=len(made) > 1),
+            table: sentences.painted([one.numbers for one in made], segments, order.notes),
+        }
+
+    def at_rest(text: str) -> View:
+        return {
+            run: gr.Button(interactive=True),
+            stop: gr.Button(interactive=False),
+            status: sentences.status(text),
+            page.model_line: page.models(),
+        }
+
+    def proceed(order: PaintOrder, session: Session, request: gr.Request) -> Iterator[View]:
+        told = 0
+
+        def running(update: Update) -> View:
+            nonlocal told
+            view: View = {status: page.progress(update, order.doing)}
+            if update.preview is not None:
+                view[result] = update.preview
+            if len(order.results) > told:
+                told = len(order.results)
+                view |= results_view(order)
+            return view
+
+        def finish(order: PaintOrder) -> View:
+            session.paintings = list(order.results)
+            seconds = sum(one.numbers["seconds"] for one in order.results)
+            return {
+                **at_rest(f"Done in {seconds:.1f} s with seed {order.seed}."),
+                **close_up(order.results[0]),
+                **results_view(order),
+            }
+
+        yield {
+            run: gr.Button(interactive=False),
+            stop: gr.Button(interactive=True),
+            status: sentences.status("Starting"),
+            seed: order.seed,
+            table: "",
+            compare: gr.Gallery(visible=False),
+            understood: sentences.legend([s.text for s in order.layout.segments], easel.PALETTE),
+        }
+        work = functools.partial(easel.carry_out, page.services, order)
+        yield from page.follow(request, work, running, finish, at_rest)
+
+    @polite
+    def order_of(data: Mapping[Any, Any], layout: Layout) -> PaintOrder:
+        picked = [method.name for method in offered if method.name in (data[chosen] or [])]
+        if not picked:
+            raise InputError("Please choose at least one method.")
+        tasks = [
+            workbench.task(
+                name,
+                {key: data[c] for (method, key), c in controls.items() if method == name},
+                "layouts",
+            )
+            for name in picked
+        ]
+        return PaintOrder(layout, workbench.checked_seed(data[seed], data[is_random]), tasks)
+
+    @polite
+    def painted_layout(data: Mapping[Any, Any]) -> Layout:
+        layers = (data[painter] or {}).get("layers") or [None]
+        return easel.layout_of(layers[0], data[prompt], [data[box] for box in words])
+
+    def run_painting(data: View, request: gr.Request) -> Iterator[View]:
+        order = order_of(data, painted_layout(data))
+        yield from proceed(order, data[page.session], request)
+
+    def paint_loaded(data: View, request: gr.Request) -> Iterator[View]:
+        session: Session = data[page.session]
+        if session.layout is not None:
+            yield from proceed(order_of(data, session.layout), session, request)
+
+    # Without a background there is no race between it and the layer, as there is in Mask inspect.
+    def load(layout: Layout, session: Session) -> tuple[Any, ...]:
+        session.layout = layout
+        texts = [segment.text for segment in layout.segments]
+        value = {"background": None, "layers": [easel.layer_of(layout)], "composite": None}
+        texts += [""] * (len(words) - len(texts))
+        return value, layout.prompt, *texts
+
+    def load_example(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
+        return load(shelf[event.index].layout, session)
+
+    def load_toy(number: float, session: Session) -> tuple[Any, ...]:
+        toy, number = remembered_toy(number, session)
+        return *load(easel.toy_layout(toy), session), (number + 1) % MAX_SEED
+
+    def load_file(path: str | None, session: Session) -> tuple[Any, ...]:
+        if path is None:
+            raise InputError("The file did not arrive. Please choose it again.")
+        return load(read_layout(path), session)
+
+    def choose_pen(name: str) -> Any:
+        return gr.ImageEditor(brush=pens(int(name) - 1))
+
+    def look_closer(session: Session, event: gr.SelectData) -> View:
+        if not 0 <= event.index < len(session.paintings):
+            raise InputError("That picture is no longer kept. Please paint again.")
+        return close_up(session.paintings[event.index])
+
+    everything = {
+        page.session, painter, prompt, *words, seed, is_random, chosen, *controls.values(),
+    }  # fmt: skip
+    closer = [result, maps, download, recipe]
+    shows = [*closer, compare, table, understood, status, run, stop, seed, page.model_line]
+    page.heavy(run.click, run_painting, everything, shows)
+    page.quiet(stop.click, page.stop, None, None)
+    page.quiet(pen.change, choose_pen, pen, painter)
+    filled = page.quiet(strip.select, load_example, page.session, [painter, prompt, *words])
+    page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
+    page.quiet(
+        new_toy.click, load_toy, [toy_seed, page.session], [painter, prompt, *words, toy_seed]
+    )
+    page.quiet(upload.upload, load_file, [upload, page.session], [painter, prompt, *words])
+    page.quiet(compare.select, look_closer, page.session, closer)
+
+
 # ---------------------------------------------------------------- the page
 
 
 TABS: tuple[tuple[str, str, Callable[[Page], None]], ...] = (
     ("edit", "Text edit", text_edit_tab),
     ("mask", "Mask inspect", mask_inspect_tab),
+    ("paint", "Segmentation to image", painting_tab),
 )
 
 
@@ -890,13 +1115,46 @@ def public_endpoints(page: Page) -> None:
         values = gr.JSON({}, label="parameters")
         edited, mask = (gr.Image(label=label, format="png") for label in ("edited", "mask"))
         report = gr.JSON(label="report")
+        layout, words = gr.File(label="layout"), gr.JSON([], label="words")
         trigger = gr.Button()
 
     @polite
-    def task_of(method: str, parameters: Any) -> Task:
+    def task_of(method: str, parameters: Any, tab: str = "text_edit") -> Task:
         if not isinstance(parameters or {}, dict):
             raise InputError("The parameters must be an object of names and values.")
-        return workbench.task(method, parameters or {})
+        return workbench.task(method, parameters or {}, tab)
+
+    @polite
+    def paint_order(
+        file: str | None, prompt: str, words: Any, task: Task, seed: float
+    ) -> PaintOrder:
+        if file is None:
+            raise InputError("Please send a label map, or a picture that was painted here.")
+        return PaintOrder(
+            easel.reworded(read_layout(file), prompt, words),
+            workbench.checked_seed(seed),
+            [task],
+        )
+
+    def paint(
+        layout: str | None, prompt: str, words: Any, method: str, seed: float, parameters: Any,
+        request: gr.Request,
+    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        """Paint a layout file; `words` has one text for each segment, none keeps the file's own."""
+        order = paint_order(layout, prompt, words, task_of(method, parameters, "layouts"), seed)
+
+        def finished(order: PaintOrder) -> tuple[Any, ...]:
+            one = order.results[0]
+            notes = list(dict.fromkeys(order.notes))
+            return one.picture, {"recipe": one.recipe, "numbers": one.numbers, "notes": notes}
+
+        yield from page.follow(
+            request,
+            functools.partial(easel.carry_out, page.services, order),
+            lambda update: (None, {"ahead": update.ahead}),
+            finished,
+            lambda text: (None, {"status": text}),
+        )
 
     @polite
     def order_of(
@@ -932,6 +1190,7 @@ def public_endpoints(page: Page) -> None:
         return {
             method.name: {
                 "title": method.title,
+                "tab": method.tab,
                 "summary": method.summary,
                 "paper": method.paper,
                 "parameters": [vars(spec) for spec in params.specs(method.load_params())],
@@ -947,6 +1206,10 @@ def public_endpoints(page: Page) -> None:
     page.heavy(
         trigger.click, edit, [picture, source, target, name, seed, values, page.session],
         [edited, mask, report], api_name="edit", api_visibility="public", trigger_mode="multiple",
+    )  # fmt: skip
+    page.heavy(
+        trigger.click, paint, [layout, source, words, name, seed, values],
+        [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     trigger.click(polite(list_methods), None, report, api_name="methods")
     trigger.click(polite(new_scene), [seed, page.session], [edited, report], api_name="new_scene")

@@ -27,9 +27,9 @@ class Refinement:
         radius_px, epsilon: window and flatness of the guided filter.
     """
 
-    blur_cells: float = 1.0
-    quantile: float = 0.98
-    radius_px: int = 6
+    blur_cells: float = 0.7
+    quantile: float = 0.95
+    radius_px: int = 8
     epsilon: float = 1e-3
 
 

@@ -141,6 +141,15 @@ class ZestGuideParams(PaintingParams):
 
 
 @dataclass(frozen=True)
+class ZestGuideWithWordsParams(ZestGuideParams):
+    """ZestGuide together with paint-with-words, the default of the thesis."""
+
+    paint_with_words: float = ranged(
+        0.4, 0.0, 1.0, 0.05, "weight of paint-with-words beside the guidance"
+    )
+
+
+@dataclass(frozen=True)
 class PaintWithWordsParams(PaintingParams):
     """Paint-with-words."""
 

@@ -18,7 +18,7 @@ from pipelines.layouts import Layout
 from pipelines.method_params import MultiDiffusionParams
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.noise import seeded_noise, sub_seed
-from pipelines.painting import Paintings
+from pipelines.painting import Paintings, starting_noise
 from pipelines.results import OnStep
 
 
@@ -51,8 +51,7 @@ def multidiffusion(
         eps, model.embed_text(prompts), model.embed_text([""]), params.guidance_scale
     )
     owner = torch.tensor(owners, device=model.device)
-    start = [sub_seed(seed, "start") for seed in seeds]
-    noise = seeded_noise(model.latent_shape, start, masks)  # (B, C, h, w)
+    noise = starting_noise(model, seeds)  # (B, C, h, w)
     latents = noise
     backdrops = colour_latents(
         model, [sub_seed(seeds[o], "backdrop", r) for r, o in enumerate(owners)]

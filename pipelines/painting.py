@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.diffusion.attention import Bias, phrase_tokens
-from pipelines.diffusion.schedule import NoiseSchedule
+from pipelines.diffusion.attention import Bias, biased, phrase_tokens
+from pipelines.diffusion.schedule import EpsModel, NoiseSchedule
 from pipelines.layouts import Layout
 from pipelines.models.latent_diffusion import LatentDiffusion
+from pipelines.noise import seeded_noise, sub_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,12 @@ def words_of(model: LatentDiffusion, layouts: Sequence[Layout]) -> Words:
     return Words(texts, tokens.to(device), masks.to(device), strengths.to(device))
 
 
+def starting_noise(model: LatentDiffusion, seeds: Sequence[int]) -> Tensor:
+    """Return the noise (B, C, h, w) that every method starts from for these seeds."""
+    like = torch.empty(0, device=model.device)
+    return seeded_noise(model.latent_shape, [sub_seed(seed, "start") for seed in seeds], like)
+
+
 def paint_bias(schedule: NoiseSchedule, words: Words, weight: float, level: list[int]) -> Bias:
     """Return the bias of paint-with-words at timestep level[0] (Balaji et al. 2022, section 5).
 
@@ -94,6 +102,28 @@ def paint_bias(schedule: NoiseSchedule, words: Words, weight: float, level: list
         strength = weight * math.log1p(float(sigma / alpha))
         masks = words.masks_at(size) * words.strengths[:, :, None, None]  # (B, K, h, w)
         regions = torch.einsum("bkhw,bkl->bhwl", masks, words.tokens).flatten(1, 2)
+        if len(scores) > len(regions):  # a guided call: the unconditional half comes first
+            regions = torch.cat([torch.zeros_like(regions), regions])
         return strength * scores.amax((1, 2, 3)).view(-1, 1, 1) * regions  # (B, H*W, L)
 
     return bias
+
+
+def painted_eps(
+    model: LatentDiffusion, unet: UNet2DConditionModel, words: Words, weight: float
+) -> EpsModel:
+    """Return the noise prediction of `unet` under paint-with-words; weight 0 leaves it as it is.
+
+    For texts of `words`, or for a guided call of twice as many with the unconditional half first.
+    """
+    if weight == 0:
+        return model.with_unet(unet).eps
+    level = [0]
+    painted = biased(unet, paint_bias(model.schedule, words, weight, level))
+    eps_model = model.with_unet(painted).eps
+
+    def eps(latents: Tensor, t: int | Tensor, text_embeds: Tensor) -> Tensor:
+        level[0] = int(t)
+        return eps_model(latents, t, text_embeds)
+
+    return eps

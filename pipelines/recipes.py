@@ -32,6 +32,13 @@ def mask_text(mask: npt.NDArray[np.float32]) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+def labels_text(labels: npt.NDArray[np.uint8]) -> str:
+    """Return a label map (H, W) as the base64 of a grey PNG whose values are the labels."""
+    buffer = io.BytesIO()
+    Image.fromarray(labels).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def mask_from_text(text: str) -> npt.NDArray[np.float32]:
     """Return the mask that `mask_text` wrote."""
     with Image.open(io.BytesIO(base64.b64decode(text))) as image:

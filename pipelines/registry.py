@@ -22,7 +22,7 @@ class Method:
     Attributes:
         name: key in METHODS, in the API and in benchmark records.
         title: what the visitor reads.
-        tab: "text_edit" for now.
+        tab: "text_edit" or "layouts".
         params: "module:Class" of its frozen parameter dataclass (see `params`).
         function: "module:function".
         paper: citation with its address.
@@ -53,6 +53,10 @@ def methods(tab: str) -> tuple[Method, ...]:
     return tuple(method for method in METHODS.values() if method.tab == tab)
 
 
+_ZESTGUIDE_PAPER = (
+    "Couairon, Careil, Cord, Lathuiliere, Verbeek. Zero-shot spatial layout conditioning for "
+    "text-to-image diffusion models. ICCV 2023. https://arxiv.org/abs/2306.13754"
+)
 _DIFFEDIT_PAPER = (
     "Couairon, Verbeek, Schwenk, Cord. DiffEdit: Diffusion-based semantic image editing with mask "
     "guidance. ICLR 2023. https://arxiv.org/abs/2210.11427"
@@ -131,6 +135,56 @@ METHODS: dict[str, Method] = {
             paper=_DIFFEDIT_PAPER,
             summary="Passes the picture through the autoencoder alone: the change that every "
             "latent method makes at the least.",
+        ),
+        Method(
+            name="zestguide",
+            title="ZestGuide",
+            tab="layouts",
+            params="pipelines.method_params:ZestGuideParams",
+            function="pipelines.zestguide:zestguide",
+            paper=_ZESTGUIDE_PAPER,
+            summary="Reads a segmentation from the model's own attention and follows the gradient "
+            "that brings it to the painted one.",
+        ),
+        Method(
+            name="zestguide_pww",
+            title="ZestGuide with paint-with-words",
+            tab="layouts",
+            params="pipelines.method_params:ZestGuideWithWordsParams",
+            function="pipelines.zestguide:zestguide",
+            paper=_ZESTGUIDE_PAPER,
+            summary="ZestGuide's gradient and paint-with-words' attention together, the default of "
+            "the thesis.",
+        ),
+        Method(
+            name="paint_with_words",
+            title="Paint-with-words",
+            tab="layouts",
+            params="pipelines.method_params:PaintWithWordsParams",
+            function="pipelines.paint_with_words:paint_with_words",
+            paper="Balaji et al. eDiff-I: Text-to-image diffusion models with an ensemble of "
+            "expert denoisers. 2022. https://arxiv.org/abs/2211.01324",
+            summary="Raises the attention between each painted region and its words.",
+        ),
+        Method(
+            name="multidiffusion",
+            title="MultiDiffusion",
+            tab="layouts",
+            params="pipelines.method_params:MultiDiffusionParams",
+            function="pipelines.multidiffusion:multidiffusion",
+            paper="Bar-Tal, Yariv, Lipman, Dekel. MultiDiffusion: Fusing diffusion paths for "
+            "controlled image generation. ICML 2023. https://arxiv.org/abs/2302.08113",
+            summary="Denoises every region with its own words and averages the results.",
+        ),
+        Method(
+            name="plain_sampling",
+            title="Plain sampling",
+            tab="layouts",
+            params="pipelines.method_params:PaintingParams",
+            function="pipelines.plain_sampling:plain_sampling",
+            paper="Song, Meng, Ermon. Denoising diffusion implicit models. ICLR 2021. "
+            "https://arxiv.org/abs/2010.02502",
+            summary="Reads the words and ignores where they were painted: what a method must beat.",
         ),
     )
 }

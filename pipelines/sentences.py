@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ _STAGES = {
     "mask": "Finding where the texts disagree",
     "encoding": "Encoding the picture",
     "decoding": "Decoding with the target text",
+    "painting": "Painting",
 }
 
 
@@ -71,25 +73,70 @@ def numbers(rows: Sequence[Mapping[str, object]], notes: Sequence[str]) -> str:
     Each row has "title", "success" (bool or None), "iou", "l1", "changed" (None = a dash),
     "seconds" and "evaluations".
     """
+    head = (
+        "Method", "Edit success", "Mask IoU", "L1 outside mask", "Pixels changed outside",
+        "Seconds", "UNet evaluations",
+    )  # fmt: skip
+    cells = [
+        (
+            escape(str(row["title"])),
+            _verdict(row["success"]),
+            _number(row["iou"], ".2f"),
+            _number(row["l1"], ".2f"),
+            _number(row["changed"], "d"),
+            _number(row["seconds"], ".2f"),
+            _number(row["evaluations"], "d"),
+        )
+        for row in rows
+    ]
+    return _table(head, cells, notes)
+
+
+def painted(
+    rows: Sequence[Mapping[str, Any]], segments: Sequence[str], notes: Sequence[str]
+) -> str:
+    """Return the table of painted results; "" without rows.
+
+    Each row has "title", "success", "overlaps" (one for every segment, None = a dash), "loss"
+    (first and last, or ()), "seconds", "evaluations" and "gradients".
+    """
+    head = (
+        "Method", "Judge sees all words", *(f"IoU of “{escape(text)}”" for text in segments),
+        "Guidance loss", "Seconds", "UNet evaluations", "of these with gradient",
+    )  # fmt: skip
+    cells = [
+        (
+            escape(str(row["title"])),
+            _verdict(row["success"]),
+            *(_number(value, ".2f") for value in row["overlaps"]),
+            " → ".join(f"{value:.2f}" for value in row["loss"]) or "–",
+            _number(row["seconds"], ".2f"),
+            _number(row["evaluations"], "d"),
+            _number(row["gradients"], "d"),
+        )
+        for row in rows
+    ]
+    return _table(head, cells, notes)
+
+
+def legend(segments: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> str:
+    """Return which colour stands for which words."""
+    items = "".join(
+        f'<li><i style="background: rgb{colour}"></i>{escape(text)}</li>'
+        for text, colour in zip(segments, palette, strict=False)
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:
+    """Return a table of cells that are HTML already, with notes that are not; "" without rows."""
     if not rows:
         return ""
-    head = "".join(
-        f'<th scope="col">{name}</th>'
-        for name in (
-            "Method", "Edit success", "Mask IoU", "L1 outside mask", "Pixels changed outside",
-            "Seconds", "UNet evaluations",
-        )
-    )  # fmt: skip
-    body = "".join(
-        f"<tr><td>{escape(str(row['title']))}</td><td>{_verdict(row['success'])}</td>"
-        f"<td>{_number(row['iou'], '.2f')}</td><td>{_number(row['l1'], '.2f')}</td>"
-        f"<td>{_number(row['changed'], 'd')}</td><td>{_number(row['seconds'], '.2f')}</td>"
-        f"<td>{_number(row['evaluations'], 'd')}</td></tr>"
-        for row in rows
-    )
+    names = "".join(f'<th scope="col">{name}</th>' for name in head)
+    body = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     below = "".join(f"<p>{escape(note)}</p>" for note in dict.fromkeys(notes))
     return (
-        f'<div class="numbers"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f'<div class="numbers"><table><thead><tr>{names}</tr></thead><tbody>{body}</tbody></table>'
         f"{below}</div>"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -48,6 +50,15 @@ def heat(values: npt.NDArray[np.float32]) -> Image.Image:
     colours = (1 - part) * _HEAT[below] + part * _HEAT[below + 1]
     picture = Image.fromarray(colours.round().astype(np.uint8))
     return picture.resize((VIEW_PX // 2, VIEW_PX // 2), Image.Resampling.NEAREST)
+
+
+def label_colours(
+    labels: npt.NDArray[np.uint8], palette: Sequence[tuple[int, int, int]]
+) -> npt.NDArray[np.uint8]:
+    """Return labels (H, W) as RGBA (H, W, 4): label i in palette[i - 1], label 0 transparent."""
+    table = np.zeros((256, 4), np.uint8)
+    table[1 : len(palette) + 1] = [(*colour, 255) for colour in palette]
+    return table[labels]
 
 
 def paint_layer(mask: npt.NDArray[np.float32], size_px: int, opacity: float) -> Image.Image:

@@ -26,11 +26,13 @@ from pipelines.jobs import Gate
 from pipelines.memo import Memo
 from pipelines.model_cache import ModelCache
 from pipelines.packs import Pack
-from pipelines.registry import METHODS, Method
+from pipelines.registry import Method, methods
 from pipelines.results import EditResult, OnStep
 
 if TYPE_CHECKING:
+    from pipelines.easel import Painted
     from pipelines.inspection import Inspected
+    from pipelines.layouts import Layout
     from pipelines.models.latent_diffusion import LatentDiffusion
 
 logger = logging.getLogger(__name__)
@@ -61,6 +63,7 @@ class Session:
         results, history: of the latest run, of all runs, newest first.
         mask: what Mask inspect handed over to Text edit.
         inspected: what Mask inspect shows.
+        layout, paintings: what Segmentation to image loaded last, and painted last.
     """
 
     def __init__(self) -> None:
@@ -68,6 +71,8 @@ class Session:
         self.history: list[Shown] = []
         self.mask: HandedMask | None = None
         self.inspected: Inspected | None = None
+        self.layout: Layout | None = None
+        self.paintings: list[Painted] = []
         self._toys: OrderedDict[str, tuple[str, Toy]] = OrderedDict()
 
     def remember(self, name: str, toy: Toy) -> None:
@@ -164,15 +169,16 @@ def preset_values(pack: Pack, method: Method, preset: str) -> dict[str, Any]:
     return values | {name: value for name, value in changes.items() if name in values}
 
 
-def task(name: str, values: Mapping[str, object]) -> Task:
-    """Return the task of one method with checked parameters.
+def task(name: str, values: Mapping[str, object], tab: str = "text_edit") -> Task:
+    """Return the task of one method of a tab with checked parameters.
 
     Raises:
         InputError: no such method, or a parameter that cannot be used.
     """
-    if name not in METHODS:
-        raise InputError(f"The method must be one of: {', '.join(METHODS)}.")
-    method = METHODS[name]
+    offered = {method.name: method for method in methods(tab)}
+    if name not in offered:
+        raise InputError(f"The method must be one of: {', '.join(offered)}.")
+    method = offered[name]
     built = params.build(method.load_params(), values)
     return Task(method, method.title, params.to_dict(built))
 
@@ -194,12 +200,13 @@ def sweep_tasks(one: Task) -> list[Task]:
 
 def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
     """Carry out every task of an order; its results appear one by one."""
-    from pipelines import text_edit
-
     before = services.file(order.picture, "before")
     name, toy = order.session.known(order.picture)
     ruler = order.mask
     with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+        # not before: a model that is just being loaded imports the same libraries in its thread
+        from pipelines import text_edit
+
         if not order.source_text.strip():
             order.doing = "Source text"
             order.source_text = inferred_source(

@@ -22,13 +22,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.diffusion import ddim
-from pipelines.diffusion.attention import AttentionStore, biased, capture
+from pipelines.diffusion.attention import AttentionStore, capture
+from pipelines.diffusion.guidance import classifier_free
 from pipelines.edits import Counter, report
 from pipelines.layouts import Layout
 from pipelines.method_params import ZestGuideParams
 from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
-from pipelines.noise import seeded_noise, sub_seed
-from pipelines.painting import Paintings, Words, paint_bias, words_of
+from pipelines.painting import Paintings, Words, painted_eps, starting_noise, words_of
 from pipelines.results import OnStep
 
 SMALLEST = 1e-6
@@ -55,50 +55,46 @@ def zestguide(
         raise ValueError(f"at most {MAX_BATCH} layouts at once, got {len(layouts)}")
     words = words_of(model, layouts)
     text, empty = model.embed_text(words.texts), model.embed_text([""])
-    level = [0]  # the timestep of the running step, for paint-with-words
-    captured, store = capture(model.unet)
-    if params.paint_with_words > 0:
-        bias = paint_bias(model.schedule, words, params.paint_with_words, level)
-        captured = biased(captured, bias)  # the maps stay those without the bias
-    watched = Counter(model.with_unet(captured).eps)
+    captured, store = capture(model.unet)  # its maps are those without paint-with-words
+    watched = Counter(painted_eps(model, captured, words, params.paint_with_words))
+    eps_model = Counter(painted_eps(model, model.unet, words, params.paint_with_words))
     plain = Counter(model.eps)
+    unguided = classifier_free(eps_model, text, empty, params.guidance_scale)
     tell = report(on_step, "painting", model)
 
     grid = model.schedule.grid(params.num_steps, 1.0)
     moves = len(grid) - 1
-    latents = seeded_noise(model.latent_shape, [sub_seed(s, "start") for s in seeds], text)
-    latents = latents.float()
-    losses, attention, gradients = [], None, 0
+    latents = starting_noise(model, seeds)
+    losses, attention = [], None
     for i in reversed(range(moves)):
         t, s = grid[i + 1], grid[i]
-        level[0] = t
-        guided = params.eta > 0 and moves - 1 - i < params.tau * moves
-        with torch.set_grad_enabled(guided):
-            latents = latents.detach().requires_grad_(guided)
-            eps_text = watched(latents, t, text)
-            if guided:
+        if params.eta == 0 or moves - 1 - i >= params.tau * moves:
+            latents = ddim.step(latents, unguided(latents, t), t, s, model.schedule)
+        else:
+            with torch.enable_grad():
+                leaf = latents.requires_grad_()
+                eps_text = watched(leaf, t, text)
                 loss = zest_loss(store, words, params)  # (B,)
-                (gradient,) = torch.autograd.grad(loss.sum(), latents)
-        eps_empty = plain(latents, t, empty)
-        eps = eps_empty + params.guidance_scale * (eps_text - eps_empty)
-        latents = ddim.step(latents, eps, t, s, model.schedule).detach()
-        if guided:
+                (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+            attention = segmentation(maps_of(store, params)[0], words).detach()
+            store.clear()
+            latents, eps_text = latents.detach(), eps_text.detach()
+            eps_empty = plain(latents, t, empty)
+            eps = eps_empty + params.guidance_scale * (eps_text - eps_empty)
+            latents = ddim.step(latents, eps, t, s, model.schedule)
             if params.normalise_gradient:
                 gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
             _, sigma = model.schedule.alpha_sigma(t, latents)
             latents = latents - params.eta * sigma * gradient  # eq. 6.5
-            losses.append(tuple(loss.detach().tolist()))
-            attention = segmentation(maps_of(store, params)[0], words).detach()
-            gradients += len(latents)
-        store.clear()
+            losses.append(tuple(loss.tolist()))
         if tell is not None:
             tell(moves - 1 - i, moves, latents)
     return Paintings(
         model.decode_latents(latents),
         attention,
         tuple(losses),
-        watched.samples + plain.samples,
-        gradients,
+        watched.samples + plain.samples + eps_model.samples,
+        watched.samples,
     )
 
 

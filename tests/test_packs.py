@@ -44,7 +44,7 @@ def test_shipped_components_are_there_with_their_cards(component):
     )
 
 
-@pytest.mark.parametrize("kind", LOADERS)
+@pytest.mark.parametrize("kind", TOYBOX.components)
 def test_shipped_components_load(kind):
     from pipelines.devices import pick
 

@@ -12,6 +12,8 @@ BENCHMARKS = {
     "latency": "our DiffEdit against diffusers' in one run",
     "masks": "choose the settings of the refined mask recipe",
     "renderer": "images a second on one core",
+    "segmenter": "mean IoU of the segmentation network on held-out renders",
+    "zestguide": "do layout methods paint what was painted",
     "tables": "write the tables of README and the cards from assets/results",
     "solvers": "error of the fast solver against 1000 DDIM steps, both directions",
 }

@@ -21,10 +21,10 @@ from pipelines.method_params import DiffEditParams
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.params import build
 
-BLURS = (0.7, 1.0, 1.4, 1.8)
-QUANTILES = (0.9, 0.94, 0.96, 0.98, 0.99)
-RADII = (3, 5, 8)
-EPSILONS = (1e-4, 1e-3, 1e-2)
+BLURS = (0.7, 1.0, 1.5)
+QUANTILES = (0.9, 0.95, 0.98)
+RADII = (4, 8)
+EPSILONS = (1e-3, 1e-2)
 THRESHOLDS = (0.3, 0.35, 0.4, 0.45, 0.5, 0.55)
 SHOWN = 10
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SegformerForSemanticSegmentation
@@ -29,6 +33,13 @@ class SceneSegmenter(nn.Module):
         """Return logits (B, 1 + K, H, W) of images (B, 3, H, W) in [-1, 1]."""
         logits = self.network(images).logits  # (B, 1 + K, H / 4, W / 4)
         return F.interpolate(logits, images.shape[-2:], mode="bilinear")
+
+    @torch.no_grad()
+    def class_map(self, image: Image.Image) -> npt.NDArray[np.int64]:
+        """Return the class of each pixel of a square RGB picture: 0, or 1 + index in `classes`."""
+        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        seen = self(pixels.to(next(self.parameters()).device)).argmax(1)[0]
+        return np.asarray(seen.cpu())
 
     @property
     def nbytes(self) -> int:

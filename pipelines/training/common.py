@@ -57,7 +57,11 @@ def rate(fraction: float, step: int, *, warmup_steps: int = 100, decay_from: flo
 
 
 class Average:
-    """Exponential moving average of a module's parameters with a warm-up of its horizon."""
+    """Exponential moving average of a module's parameters.
+
+    Its horizon is a fiftieth of the steps so far, at most 1 / (1 - decay): an average over more of
+    a short run would remember weights that the decay of the rate has left behind.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
@@ -66,7 +70,7 @@ class Average:
     @torch.no_grad()
     def update(self, module: nn.Module, step: int) -> None:
         """Move the average towards `module`."""
-        decay = min(self.decay, (1 + step) / (10 + step))
+        decay = min(self.decay, (1 + step) / (50 + step))
         averaged = [p for p in self.module.parameters() if p.is_floating_point()]
         current = [p for p in module.parameters() if p.is_floating_point()]
         torch._foreach_lerp_(averaged, current, 1 - decay)
@@ -140,6 +144,7 @@ def train(
     parameters = [p for group in groups for p in group["params"]]
     is_stable = not is_decayed(progress)
     sums: dict[str, float] = {}
+    counted = 0  # steps in the sums: fewer than log_every in the first line after a resumption
     last_saved = last = time.monotonic()
     while (fraction := fraction_of(args, progress)) < 1.0:
         factor = rate(fraction, progress.step, decay_from=decay_from)
@@ -161,6 +166,7 @@ def train(
         now = time.monotonic()
         progress.elapsed_s += now - last
         last = now
+        counted += 1
         for key, value in numbers.items():
             sums[key] = sums.get(key, 0.0) + value
         if progress.step % log_every == 0:
@@ -169,11 +175,11 @@ def train(
                 "samples": progress.samples,
                 "minutes": round(progress.elapsed_s / 60, 2),
                 "rate": round(factor, 4),
-                **{key: round(value / log_every, 5) for key, value in sums.items()},
+                **{key: round(value / counted, 5) for key, value in sums.items()},
             }
             progress.log.append(line)
             print(json.dumps(line), flush=True)
-            sums = {}
+            sums, counted = {}, 0
         if now - last_saved > save_every_s:
             save_checkpoint(path, progress, **everything)
             last_saved = last = time.monotonic()

@@ -1,0 +1,275 @@
+"""What a click on Paint sets in motion: a painting becomes a layout, methods run, pictures return.
+
+The Segmentation-to-image tab calls `layout_of` and, in a worker thread, `carry_out`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines import recipes, verdicts, views
+from pipelines.data.captions import describe
+from pipelines.errors import InputError
+from pipelines.examples import Toy
+from pipelines.layouts import Layout, Segment, check_layout, nearest_labels
+from pipelines.params import build
+from pipelines.results import OnStep
+from pipelines.workbench import Services, Task
+
+if TYPE_CHECKING:
+    from pipelines.models.latent_diffusion import LatentDiffusion
+    from pipelines.painting import Paintings
+
+PALETTE = (
+    (230, 25, 75), (60, 180, 75), (67, 99, 216), (245, 130, 49),
+    (145, 30, 180), (66, 212, 244), (255, 225, 25), (240, 50, 230),
+)  # fmt: skip
+"""Eight colours that differ for every kind of colour vision (after S. Trubetskoy's list)."""
+CANVAS_PX = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """One result as the page shows it; pictures are names that `Services.file` gave.
+
+    Attributes:
+        picture: the result.
+        attention: for every segment the file of its attention map, and its words.
+        numbers: a row of the table.
+    """
+
+    title: str
+    picture: str
+    attention: Sequence[tuple[Image.Image, str]]
+    numbers: Mapping[str, Any]
+    recipe: Mapping[str, Any]
+
+
+@dataclass(eq=False)
+class PaintOrder:
+    """What one click on Paint asks for; the worker fills `doing`, `notes` and `results`."""
+
+    layout: Layout
+    seed: int
+    tasks: Sequence[Task]
+    doing: str = ""
+    notes: list[str] = field(default_factory=list)
+    results: list[Painted] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False)
+class LayoutExample:
+    """A layout that one click paints."""
+
+    title: str
+    layout: Layout
+
+
+def layout_of(layer: Image.Image | None, prompt: str, texts: Sequence[str]) -> Layout:
+    """Return the layout of a painter's RGBA layer, whose colour i has the words texts[i].
+
+    Raises:
+        InputError: see `layouts.check_layout`.
+    """
+    if layer is None:
+        labels = np.zeros((CANVAS_PX, CANVAS_PX), np.uint8)
+    else:
+        labels = nearest_labels(np.asarray(layer.convert("RGBA")), PALETTE)
+    return check_layout(prompt or "", [text or "" for text in texts], labels)
+
+
+def reworded(layout: Layout, prompt: str, words: object) -> Layout:
+    """Return a layout with another prompt and other words, where these are given.
+
+    Raises:
+        InputError: words that are no list of as many texts as there are segments; or see
+            `layouts.check_layout`.
+    """
+    texts = [segment.text for segment in layout.segments]
+    if words:
+        fits = isinstance(words, list) and len(words) == len(texts)
+        if not fits or not all(isinstance(word, str) for word in words):
+            raise InputError(
+                f"The layout has {len(texts)} segments: please give a list of as many texts."
+            )
+        texts = list(words)
+    return check_layout(prompt or layout.prompt, texts, layout.labels)
+
+
+def layer_of(layout: Layout) -> Image.Image:
+    """Return a layout as the painter's RGBA layer, CANVAS_PX square."""
+    return Image.fromarray(views.label_colours(layout.labels, PALETTE)).resize(
+        (CANVAS_PX, CANVAS_PX), Image.Resampling.NEAREST
+    )
+
+
+def toy_layout(toy: Toy) -> Layout:
+    """Return the true layout of a toy scene: its place as prompt, its things as segments."""
+    seen = [i for i in range(1, len(toy.scene.things) + 1) if (toy.labels == i).any()]
+    texts = [describe(thing) for thing in toy.scene.things]
+    labels = np.where(np.isin(toy.labels, seen), toy.labels, 0).astype(np.uint8)
+    return check_layout(toy.scene.place, [t if i in seen else "" for i, t in enumerate(texts, 1)],
+                        labels)  # fmt: skip
+
+
+def examples() -> tuple[LayoutExample, ...]:
+    """Return layouts of a few coarse strokes, as a visitor would paint them."""
+    size = 128
+    rows, columns = np.mgrid[:size, :size] / size
+
+    def blobs(prompt: str, *things: tuple[str, float, float, float, float]) -> Layout:
+        labels = np.zeros((size, size), np.uint8)
+        for i, (_, x, y, width, height) in enumerate(things, 1):
+            inside = ((columns - x) / width) ** 2 + ((rows - y) / height) ** 2 < 0.25
+            labels[inside] = i
+        return Layout(prompt, tuple(Segment(thing[0]) for thing in things), labels)
+
+    return (
+        LayoutExample("a car by a tree", blobs(
+            "on the street", ("a red car", 0.3, 0.68, 0.48, 0.3), ("a tree", 0.75, 0.5, 0.36, 0.66),
+        )),
+        LayoutExample("a zebra and a tent", blobs(
+            "on the grass", ("a zebra", 0.7, 0.62, 0.4, 0.46),
+            ("a yellow tent", 0.26, 0.62, 0.4, 0.4),
+        )),
+        LayoutExample("one horse", blobs("in the desert", ("a horse", 0.36, 0.6, 0.5, 0.52))),
+        LayoutExample("a rabbit under a mushroom", blobs(
+            "at night", ("a blue mushroom", 0.5, 0.36, 0.7, 0.36),
+            ("a white rabbit", 0.5, 0.76, 0.3, 0.34),
+        )),
+        LayoutExample("apple, pear, lemon", blobs(
+            "on the beach", ("a red apple", 0.2, 0.66, 0.3, 0.3),
+            ("a green pear", 0.51, 0.62, 0.28, 0.4), ("a lemon", 0.82, 0.68, 0.28, 0.24),
+        )),
+    )  # fmt: skip
+
+
+def carry_out(services: Services, order: PaintOrder, on_step: OnStep) -> PaintOrder:
+    """Carry out every task of an order; its results appear one by one."""
+    layout = order.layout
+    with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+        # not before: a model that is just being loaded imports the same libraries in its thread
+        from pipelines.diffusion.attention import PhraseError
+        from pipelines.images import to_pil
+
+        if cut_off := model.truncated_text(layout.text):
+            order.notes.append(f"Too long; the models did not read “{cut_off}”.")
+        for one in order.tasks:
+            order.doing = one.title
+            params = build(one.method.load_params(), one.values)
+            run = functools.partial(
+                one.method.load(), model, [layout], params, seeds=[order.seed], on_step=on_step
+            )
+            started = time.perf_counter()
+            try:
+                made: Paintings = services.cache.retry_on_out_of_memory(run)
+            except PhraseError as error:
+                raise InputError(f"{error} Please use fewer words.") from error
+            seconds = time.perf_counter() - started
+            image = to_pil(made.images)[0]
+            recipe = recipe_of(services, model, order, one, image)
+            name = f"{layout.text} {one.title} seed {order.seed}"
+            order.results.append(
+                Painted(
+                    one.title,
+                    services.file(recipes.embedded(image, recipe), name),
+                    attention_views(layout, made),
+                    measured(services, order, one, image, made, seconds),
+                    recipe,
+                )
+            )
+    return order
+
+
+def attention_views(layout: Layout, made: Paintings) -> list[tuple[Image.Image, str]]:
+    """Return the attention map of every segment, brightest at its own maximum."""
+    if made.attention is None:
+        return []
+    maps = made.attention[0].cpu().numpy()
+    return [
+        (views.heat(plane / max(float(plane.max()), 1e-6)), segment.text)
+        for plane, segment in zip(maps, layout.segments, strict=False)
+    ]
+
+
+def measured(
+    services: Services,
+    order: PaintOrder,
+    one: Task,
+    image: Image.Image,
+    made: Paintings,
+    seconds: float,
+) -> dict[str, Any]:
+    """Return a row of the table; the order's notes say why a number is missing."""
+    verdict = verdicts.Verdict(None, "this pack has no judge")
+    if "scene_judge" in services.pack.components:
+        with services.cache.lease(services.pack.name, "scene_judge") as judge:
+            verdict = verdicts.judged(judge, image, "", order.layout.text)
+    if verdict.success is None:
+        order.notes.append(f"Success cannot be judged: {verdict.reason}.")
+    elif not verdict.success:
+        order.notes.append(f"{one.title}: {verdict.reason}.")
+    return {
+        "title": one.title,
+        "success": verdict.success,
+        "overlaps": overlaps(services, order, image),
+        "loss": made.losses and (made.losses[0][0], made.losses[-1][0]),
+        "seconds": seconds,
+        "evaluations": made.network_evaluations,
+        "gradients": made.gradients,
+    }
+
+
+def overlaps(services: Services, order: PaintOrder, image: Image.Image) -> list[float | None]:
+    """Return the IoU of every segment with what the segmentation network sees of its class.
+
+    None for a segment whose words name no class of its, and without such a network.
+    """
+    segments = order.layout.segments
+    if "scene_segmenter" not in services.pack.components:
+        order.notes.append("No segmentation network in this pack: overlaps are not measured.")
+        return [None] * len(segments)
+    from pipelines.data.captions import parse
+
+    with services.cache.lease(services.pack.name, "scene_segmenter") as segmenter:
+        seen = segmenter.class_map(image)
+    painted = np.asarray(
+        Image.fromarray(order.layout.labels).resize(seen.shape[::-1], Image.Resampling.NEAREST)
+    )
+    found: list[float | None] = []
+    for i, segment in enumerate(segments, 1):
+        things = parse(segment.text).things
+        if not things:
+            found.append(None)
+            continue
+        k = 1 + segmenter.classes.index(things[0].class_name)
+        found.append(verdicts.overlap((seen == k) * 1.0, (painted == i) * 1.0))
+    return found
+
+
+def recipe_of(
+    services: Services, model: LatentDiffusion, order: PaintOrder, one: Task, image: Image.Image
+) -> dict[str, Any]:
+    """Return all that is needed to paint a result again to the byte."""
+    layout = order.layout
+    return {
+        "method": one.method.name,
+        "prompt": layout.prompt,
+        "segments": [vars(segment) for segment in layout.segments],
+        "labels_png": recipes.labels_text(layout.labels),
+        "seed": order.seed,
+        "parameters": dict(one.values),
+        "pack": services.pack.name,
+        "model": model.fingerprint,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "versions": recipes.versions(),
+        "result": recipes.fingerprint(image),
+    }

@@ -1,0 +1,43 @@
+"""Painting over HTTP, with small untrained networks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+from test_app import check_sentence
+
+
+@pytest.fixture(scope="module")
+def client(served):
+    return Client(served[1], verbose=False)
+
+
+def test_a_painting_carries_a_recipe_that_paints_its_bytes_again(client, tmp_path):
+    labels = np.full((64, 64, 3), 255, np.uint8)
+    labels[20:50, 4:28] = (255, 0, 0)
+    labels[10:50, 36:56] = (0, 0, 255)
+    Image.fromarray(labels).save(tmp_path / "labels.png")
+
+    def paint(file, **options):
+        given = {"words": [], "method": "zestguide", "seed": 4, "parameters": {"num_steps": 5}}
+        return client.predict(
+            layout=handle_file(file), api_name="/paint", **{"prompt": "", **given, **options}
+        )
+
+    words = ["a tree", "a red car"]  # the larger segment first
+    picture, report = paint(tmp_path / "labels.png", prompt="at night", words=words)
+    assert [segment["text"] for segment in report["recipe"]["segments"]] == words
+    again, _ = paint(picture)  # layout, prompt and words come out of the picture itself
+    assert Path(again).read_bytes() == Path(picture).read_bytes()
+    for options, phrase in (
+        ({}, "has no words"),
+        ({"words": ["a tree"]}, "list of as many texts"),
+        ({"words": [1, 2]}, "list of as many texts"),
+        ({"words": words, "method": "diffedit"}, "must be one of"),
+    ):
+        with pytest.raises(AppError) as caught:
+            paint(tmp_path / "labels.png", **options)
+        assert phrase in check_sentence(str(caught.value))

@@ -1,0 +1,130 @@
+import base64
+import dataclasses
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipelines import easel, recipes
+from pipelines.data.captions import parse
+from pipelines.errors import InputError
+from pipelines.examples import examples as toys
+from pipelines.jobs import Gate
+from pipelines.layouts import check_layout
+from pipelines.memo import Memo
+from pipelines.packs import Component
+from pipelines.registry import methods
+from pipelines.training import scene_segmenter
+from pipelines.workbench import Services, task
+
+QUICK = {"num_steps": 5}
+
+
+@pytest.fixture(scope="module")
+def services(untrained_pack, tmp_path_factory):
+    """The untrained pack with an untrained segmentation network; files are kept in memory."""
+    from pipelines import packs
+    from pipelines.model_cache import ModelCache
+
+    folder = tmp_path_factory.mktemp("segmenter")
+    scene_segmenter.build().network.save_pretrained(folder)
+    segmenter = Component("scene_segmenter", str(folder))
+    components = {**untrained_pack.components, "scene_segmenter": segmenter}
+    pack = dataclasses.replace(untrained_pack, components=components)
+    cache = ModelCache(2**30, packs.LOADERS, packs={pack.name: pack})
+    return Services(cache, Memo(2**20), Gate(), pack, lambda image, name: image)
+
+
+def order(layout, *names, **values):
+    tasks = [task(name, {**QUICK, **values}, "layouts") for name in names]
+    return easel.PaintOrder(layout, 3, tasks)
+
+
+def test_a_layout_comes_back_from_the_layer_it_is_painted_on():
+    for example in easel.examples():
+        texts = [segment.text for segment in example.layout.segments]
+        again = easel.layout_of(easel.layer_of(example.layout), example.layout.prompt, texts)
+        assert again.segments == example.layout.segments
+        small = Image.fromarray(again.labels).resize((128, 128), Image.Resampling.NEAREST)
+        assert np.array_equal(np.asarray(small), example.layout.labels)
+
+
+def test_examples_say_what_the_toybox_knows():
+    for example in easel.examples():
+        layout = example.layout
+        check_layout(layout.prompt, [s.text for s in layout.segments], layout.labels)
+        read = parse(layout.text)
+        assert not read.unknown
+        assert read.place
+        assert len(read.things) == len(layout.segments)
+
+
+def test_an_empty_canvas_gets_a_sentence():
+    for layer in (None, Image.new("RGBA", (64, 64))):
+        with pytest.raises(InputError, match="Nothing is painted"):
+            easel.layout_of(layer, "at night", ["a cat"])
+
+
+def test_the_layout_of_a_toy_names_every_thing_where_it_stands():
+    toy = next(t.toy for t in toys() if t.name == "cow-to-sheep")
+    layout = easel.toy_layout(toy)
+    assert [segment.text for segment in layout.segments] == ["a cow", "a green tree"]
+    assert layout.prompt == toy.scene.place
+    assert np.array_equal(layout.labels, toy.labels)
+
+
+def test_every_method_paints_and_is_measured(services):
+    names = [method.name for method in methods("layouts")]
+    layout = easel.examples()[0].layout
+    seen = []
+    done = easel.carry_out(services, order(layout, *names), lambda step: seen.append(step.stage))
+    assert set(seen) == {"painting"}
+    assert [one.numbers["title"] for one in done.results] == [m.title for m in methods("layouts")]
+    pictures = {recipes.fingerprint(one.picture.convert("RGB")) for one in done.results}
+    assert len(pictures) == len(names)
+    for one in done.results:
+        assert len(one.numbers["overlaps"]) == 2
+        assert all(0 <= overlap <= 1 for overlap in one.numbers["overlaps"])
+        assert one.numbers["success"] in (True, False)
+        guided = one.recipe["method"].startswith("zestguide")
+        assert bool(one.attention) == bool(one.numbers["loss"]) == guided
+        assert (one.numbers["gradients"] > 0) == guided
+
+
+def test_a_recipe_paints_the_same_bytes_again(services):
+    layout = easel.examples()[1].layout
+    first = easel.carry_out(services, order(layout, "zestguide", eta=2.0), lambda step: None)
+    recipe = first.results[0].recipe
+    with Image.open(io.BytesIO(base64.b64decode(recipe["labels_png"]))) as opened:
+        labels = np.asarray(opened)
+    again = check_layout(recipe["prompt"], [s["text"] for s in recipe["segments"]], labels)
+    one = task(recipe["method"], recipe["parameters"], "layouts")
+    repeated = easel.PaintOrder(again, recipe["seed"], [one])
+    second = easel.carry_out(services, repeated, lambda step: None).results[0]
+    assert second.recipe["result"] == recipe["result"]
+    assert recipes.fingerprint(second.picture.convert("RGB")) == recipe["result"]
+
+
+def test_words_beyond_the_last_token_get_a_sentence(services):
+    layout = easel.examples()[0].layout
+    layout = dataclasses.replace(layout, prompt="a horse on the grass " * 10)
+    with pytest.raises(InputError, match="Please use fewer words"):
+        easel.carry_out(services, order(layout, "zestguide"), lambda step: None)
+
+
+def test_without_a_segmentation_network_the_reason_is_told(services):
+    bare = {k: v for k, v in services.pack.components.items() if k == "latent_diffusion"}
+    pack = dataclasses.replace(services.pack, components=bare)
+    layout = easel.examples()[2].layout
+    poor = dataclasses.replace(services, pack=pack)
+    done = easel.carry_out(poor, order(layout, "plain_sampling"), lambda step: None)
+    assert done.results[0].numbers["overlaps"] == [None]
+    assert any("overlaps are not measured" in note for note in done.notes)
+
+
+def test_methods_of_another_tab_are_refused():
+    with pytest.raises(InputError, match="must be one of"):
+        task("diffedit", {}, "layouts")
+    with pytest.raises(InputError, match="must be one of"):
+        task("zestguide", {})

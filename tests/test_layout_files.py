@@ -1,0 +1,70 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image, PngImagePlugin
+
+from pipelines import easel, recipes
+from pipelines.errors import InputError
+from pipelines.layout_files import read_layout
+
+
+def save(tmp_path, image, recipe=None):
+    info = PngImagePlugin.PngInfo()
+    if recipe is not None:
+        info.add_text(recipes.PNG_KEY, recipe if isinstance(recipe, str) else json.dumps(recipe))
+    path = tmp_path / "layout.png"
+    image.save(path, pnginfo=info)
+    return path
+
+
+def recipe_of(layout):
+    return {
+        "prompt": layout.prompt,
+        "segments": [vars(segment) for segment in layout.segments],
+        "labels_png": recipes.labels_text(layout.labels),
+    }
+
+
+@pytest.mark.parametrize("example", easel.examples(), ids=lambda example: example.title)
+def test_a_result_gives_its_layout_back(tmp_path, example):
+    picture = Image.new("RGB", (128, 128))
+    again = read_layout(save(tmp_path, picture, recipe_of(example.layout)))
+    assert again.prompt == example.layout.prompt
+    assert again.segments == example.layout.segments
+    assert np.array_equal(again.labels, example.layout.labels)
+
+
+def test_a_label_map_gives_segments_by_size_that_wait_for_words(tmp_path):
+    pixels = np.full((100, 100, 3), 255, np.uint8)
+    pixels[:20, :20] = (9, 120, 77)
+    pixels[50:, :] = (200, 1, 2)
+    pixels[0, 99] = (1, 2, 3)  # one stray pixel
+    layout = read_layout(save(tmp_path, Image.fromarray(pixels)))
+    assert [segment.text for segment in layout.segments] == ["", ""]
+    assert (layout.labels[50:] == 1).all()
+    assert (layout.labels[:20, :20] == 2).all()
+    assert (layout.labels > 0).sum() == 5000 + 400
+
+
+def test_photos_and_damaged_recipes_get_a_sentence(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    blank = Image.new("RGB", (64, 64), "white")
+    good = recipe_of(easel.examples()[0].layout)
+    for image, recipe, phrase in (
+        (Image.fromarray(noise), None, "something else"),
+        (blank, None, "something else"),
+        (blank, '{"labels_png": ', "damaged"),
+        (blank, {**good, "labels_png": "AAAA"}, "damaged"),
+        (blank, {**good, "segments": []}, "damaged"),
+        (blank, {**good, "segments": "no list"}, "damaged"),
+    ):
+        with pytest.raises(InputError, match=phrase):
+            read_layout(save(tmp_path, image, recipe))
+
+
+def test_what_is_no_picture_is_refused(tmp_path):
+    path = tmp_path / "words.png"
+    path.write_text("not a picture")
+    with pytest.raises(InputError):
+        read_layout(path)
