@@ -1,6 +1,5 @@
 """The page in a real browser, with the shipped models: what a visitor does and sees."""
 
-import base64
 import io
 import json
 import shutil
@@ -18,7 +17,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 import app
-from pipelines import packs, recipes
+from pipelines import packs
 
 PATIENCE_S = 120
 FLAGS = (
@@ -211,37 +210,6 @@ def test_a_mask_painted_by_hand_is_used_to_edit(visitor):
     visitor.see("label", "Your mask is used")
     visitor.click("button", "Remove mask")
     visitor.until(lambda: not visitor.all("#drop_mask"))
-
-
-def test_two_painted_segments_become_a_picture(visitor):
-    visitor.open()
-    visitor.click("button[role=tab]", "Segmentation to image")
-    canvas = visitor.see("#easel canvas")
-    boxes = visitor.all(".segment textarea")
-    visitor.type(boxes[0], "a red car")
-    visitor.type(boxes[1], "a tree")
-    visitor.see("#easel button[aria-label*=rush]")
-    for pen, x in (("1", -110), ("2", 110)):
-        visitor.click("#pen label", pen)
-        visitor.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-        brush = ActionChains(visitor.driver, duration=50)
-        start = brush.move_to_element_with_offset(canvas, x, -60).click_and_hold()
-        start.move_by_offset(0, 60).move_by_offset(0, 60).release().perform()
-    visitor.click("#paint")
-    visitor.see("#painted", "Done")
-    assert visitor.see("#understood").text.split("\n") == ["a red car", "a tree"]
-    source = visitor.see("#painting img").get_attribute("src")
-    with Image.open(io.BytesIO(requests.get(source, timeout=30).content)) as painting:
-        recipe = json.loads(painting.info[recipes.PNG_KEY])
-    labels = np.asarray(Image.open(io.BytesIO(base64.b64decode(recipe["labels_png"]))))
-    assert set(np.unique(labels)) == {0, 1, 2}
-    middle = {i: np.argwhere(labels == i).mean(0) / labels.shape for i in (1, 2)}
-    assert middle[1][1] < 0.4
-    assert middle[2][1] > 0.6
-    for i in (1, 2):  # each stroke is one upright bar of the brush's width
-        rows, columns = np.nonzero(labels == i)
-        assert np.ptp(columns) < 0.2 * labels.shape[1] < np.ptp(rows)
-    assert not visitor.complaints()
 
 
 def test_one_click_on_a_layout_paints_it(visitor):
