@@ -830,6 +830,15 @@ def pens(chosen: int) -> gr.Brush:
     return gr.Brush(48, colors=colours, default_color=colours[chosen], color_mode="fixed")
 
 
+def segment_css() -> str:
+    """Return the style that gives pens and words of segment i the colour of its paint."""
+    rules = (
+        f"#pen label:nth-child({i}), .segment-{i} {{ border-left: 5px solid rgb{rgb} !important; }}"
+        for i, rgb in enumerate(easel.PALETTE, 1)
+    )
+    return "\n".join(rules)
+
+
 def painting_tab(page: Page) -> None:
     """Build the Segmentation-to-image tab: paint where things belong, compare the methods."""
     offered = methods("layouts")
@@ -1246,6 +1255,7 @@ def launch_settings() -> dict[str, Any]:
         "app_kwargs": {"middleware": [Middleware(BodyLimit)]},
         "theme": THEME,
         "css_paths": [str(CSS)],
+        "css": segment_css(),
     }
 
 

@@ -18,7 +18,7 @@ from pipelines import recipes, verdicts, views
 from pipelines.data.captions import describe
 from pipelines.errors import InputError
 from pipelines.examples import Toy
-from pipelines.layouts import Layout, Segment, check_layout, nearest_labels
+from pipelines.layouts import SMALLEST_PART, Layout, Segment, check_layout, nearest_labels
 from pipelines.params import build
 from pipelines.results import OnStep
 from pipelines.workbench import Services, Task
@@ -31,17 +31,17 @@ PALETTE = (
     (230, 25, 75), (60, 180, 75), (67, 99, 216), (245, 130, 49),
     (145, 30, 180), (66, 212, 244), (255, 225, 25), (240, 50, 230),
 )  # fmt: skip
-"""Eight colours that differ for every kind of colour vision (after S. Trubetskoy's list)."""
+"""Eight colours far apart (S. Trubetskoy's list); pens and words also carry the segment's number."""
 CANVAS_PX = 512
 
 
 @dataclass(frozen=True, eq=False)
 class Painted:
-    """One result as the page shows it; pictures are names that `Services.file` gave.
+    """One result as the page shows it.
 
     Attributes:
-        picture: the result.
-        attention: for every segment the file of its attention map, and its words.
+        picture: the name that `Services.file` gave the result.
+        attention: for every segment its attention map as heat, and its words.
         numbers: a row of the table.
     """
 
@@ -111,12 +111,17 @@ def layer_of(layout: Layout) -> Image.Image:
 
 
 def toy_layout(toy: Toy) -> Layout:
-    """Return the true layout of a toy scene: its place as prompt, its things as segments."""
-    seen = [i for i in range(1, len(toy.scene.things) + 1) if (toy.labels == i).any()]
-    texts = [describe(thing) for thing in toy.scene.things]
-    labels = np.where(np.isin(toy.labels, seen), toy.labels, 0).astype(np.uint8)
-    return check_layout(toy.scene.place, [t if i in seen else "" for i, t in enumerate(texts, 1)],
-                        labels)  # fmt: skip
+    """Return the true layout of a toy scene: its place as prompt, its things as segments.
+
+    Things of which next to nothing is seen are left out.
+    """
+    texts, labels = [], toy.labels.copy()
+    for i, thing in enumerate(toy.scene.things, 1):
+        is_seen = (labels == i).mean() >= SMALLEST_PART
+        texts.append(describe(thing) if is_seen else "")
+        if not is_seen:
+            labels[labels == i] = 0
+    return check_layout(toy.scene.place, texts, labels)
 
 
 def examples() -> tuple[LayoutExample, ...]:

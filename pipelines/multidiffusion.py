@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipelines.diffusion import ddim
 from pipelines.diffusion.guidance import classifier_free
@@ -40,22 +41,16 @@ def multidiffusion(
     schedule, size = model.schedule, model.latent_shape[-1]
     grid = schedule.grid(params.num_steps, 1.0)
     moves = len(grid) - 1
-    owners, texts, masks = regions(layouts, size)
+    parts, masks = regions(layouts, size)
     masks = masks.to(model.device)  # (R, 1, h, w), over all regions of all layouts
-    is_segment = torch.tensor([text is not None for text in texts], device=model.device)
-    prompts = [
-        layouts[owner].text if text is None else text
-        for owner, text in zip(owners, texts, strict=True)
-    ]
+    owner, label = torch.tensor(parts, device=model.device).unbind(1)
+    prompts = [layouts[b].segments[i - 1].text if i else layouts[b].text for b, i in parts]
     denoise = classifier_free(
         eps, model.embed_text(prompts), model.embed_text([""]), params.guidance_scale
     )
-    owner = torch.tensor(owners, device=model.device)
     noise = starting_noise(model, seeds)  # (B, C, h, w)
     latents = noise
-    backdrops = colour_latents(
-        model, [sub_seed(seeds[o], "backdrop", r) for r, o in enumerate(owners)]
-    )
+    backdrops = colour_latents(model, [sub_seed(seeds[b], "backdrop", i) for b, i in parts])
     tell = report(on_step, "painting", model)
     for i in reversed(range(moves)):
         t, s = grid[i + 1], grid[i]
@@ -63,7 +58,7 @@ def multidiffusion(
         if moves - 1 - i < params.bootstrapping * moves:
             behind = schedule.add_noise(backdrops, noise[owner], t)
             alone = masks * views + (1 - masks) * behind
-            views = torch.where(is_segment.view(-1, 1, 1, 1), alone, views)
+            views = torch.where(label.view(-1, 1, 1, 1) > 0, alone, views)
         moved = ddim.step(views, denoise(views, t), t, s, schedule)
         total = torch.zeros_like(latents).index_add_(0, owner, moved * masks)
         count = torch.zeros_like(latents[:, :1]).index_add_(0, owner, masks)
@@ -73,26 +68,22 @@ def multidiffusion(
     return Paintings(model.decode_latents(latents), network_evaluations=eps.samples)
 
 
-def regions(layouts: Sequence[Layout], size: int) -> tuple[list[int], list[str | None], Tensor]:
-    """Return (whose, words or None for the prompt's part, masks (R, 1, size, size)) of all regions.
+def regions(layouts: Sequence[Layout], size: int) -> tuple[list[tuple[int, int]], Tensor]:
+    """Return (layout, label) and mask of every region: R pairs, and (R, 1, size, size) in {0, 1}.
 
-    Masks are {0, 1} at latent size by nearest neighbour, and cover every cell of each layout; the
-    prompt's part comes first, and is left out where segments cover everything.
+    Label 0 is what the prompt fills, i is segment i - 1. The masks, by nearest neighbour, cover
+    every cell of each layout once; regions that cover no cell are left out.
     """
-    owners: list[int] = []
-    texts: list[str | None] = []
+    parts: list[tuple[int, int]] = []
     masks = []
     for b, layout in enumerate(layouts):
-        labels = torch.from_numpy(layout.labels)[None, None].float()
-        labels = torch.nn.functional.interpolate(labels, (size, size), mode="nearest")[0, 0]
-        words: list[str | None] = [None, *(segment.text for segment in layout.segments)]
-        for i, text in enumerate(words):
-            mask = (labels == i).float()
+        labels = F.interpolate(torch.from_numpy(layout.labels)[None, None].float(), (size, size))
+        for i in range(len(layout.segments) + 1):
+            mask = (labels[0] == i).float()  # (1, size, size)
             if mask.any():
-                owners.append(b)
-                texts.append(text)
-                masks.append(mask[None])
-    return owners, texts, torch.stack(masks)
+                parts.append((b, i))
+                masks.append(mask)
+    return parts, torch.stack(masks)
 
 
 def colour_latents(model: LatentDiffusion, seeds: Sequence[int]) -> Tensor:

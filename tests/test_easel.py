@@ -74,6 +74,15 @@ def test_the_layout_of_a_toy_names_every_thing_where_it_stands():
     assert np.array_equal(layout.labels, toy.labels)
 
 
+def test_a_thing_that_is_hidden_is_no_segment():
+    toy = next(t.toy for t in toys() if t.name == "cow-to-sheep")
+    labels = np.where(toy.labels == 1, 0, toy.labels).astype(np.uint8)
+    labels[0, 0] = 1  # one pixel of the cow
+    layout = easel.toy_layout(dataclasses.replace(toy, labels=labels))
+    assert [segment.text for segment in layout.segments] == ["a green tree"]
+    assert np.array_equal(layout.labels == 1, labels == 2)
+
+
 def test_every_method_paints_and_is_measured(services):
     names = [method.name for method in methods("layouts")]
     layout = easel.examples()[0].layout

@@ -14,7 +14,7 @@ from pipelines.diffusion.guidance import classifier_free
 from pipelines.layouts import Layout, Segment
 from pipelines.method_params import MultiDiffusionParams, PaintWithWordsParams, ZestGuideParams
 from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
-from pipelines.multidiffusion import multidiffusion, regions
+from pipelines.multidiffusion import colour_latents, multidiffusion, regions
 from pipelines.noise import seeded_noise, sub_seed
 from pipelines.paint_with_words import paint_with_words
 from pipelines.painting import paint_bias, words_of
@@ -211,11 +211,25 @@ def test_paint_bias_by_hand(model):
 
 
 def test_regions_share_out_every_cell():
-    owners, texts, masks = regions([layout(), layout(words=("a dog",))], 32)
-    assert owners == [0, 0, 0, 1, 1]
-    assert texts == [None, "a horse", "a cat", None, "a dog"]
+    parts, masks = regions([layout(), layout(words=("a dog",))], 32)
+    assert parts == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
     assert (masks[:3].sum(0) == 1).all()
     assert (masks[3:].sum(0) == 1).all()
+
+
+def test_backdrops_do_not_know_the_neighbours_in_the_batch(model, monkeypatch):
+    drawn = []
+
+    def watch(model, seeds):
+        drawn.append(list(seeds))
+        return colour_latents(model, seeds)
+
+    monkeypatch.setattr("pipelines.multidiffusion.colour_latents", watch)
+    layouts = [layout(), layout("in the snow", ("a red car",))]
+    multidiffusion(model, layouts, MULTI, seeds=[1, 2])
+    multidiffusion(model, layouts[1:], MULTI, seeds=[2])
+    assert drawn[0][3:] == drawn[1]
+    assert len(set(drawn[0])) == 5
 
 
 def test_words_beyond_the_last_token_say_so(model):
