@@ -154,8 +154,8 @@ def warm_up(services: Services) -> None:
 
     def load() -> None:
         try:
-            with services.cache.lease(services.pack.name, "latent_diffusion"):
-                pass
+            with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+                model.warm_up()
         except InputError as error:  # the first edit will say so
             logger.warning("no model to warm up: %s", error)
 

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
@@ -61,6 +63,28 @@ def test_large_batches_are_split_without_a_difference(model, monkeypatch):
         monkeypatch.setattr("pipelines.models.latent_diffusion.MAX_BATCH", 2)
         split = model.eps(latents, 500, text)
     torch.testing.assert_close(split, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_frozen_network_predicts_what_the_network_does(folder):
+    model = LatentDiffusion.from_folder(folder, CPU)
+    before = model.nbytes
+    model.warm_up()
+    assert model.nbytes == before
+    frozen = model._frozen
+    assert isinstance(frozen, torch.jit.ScriptModule)
+    for size in (1, 2, 5):
+        latents, text = torch.randn(size, 4, 32, 32), model.embed_text(["a cat"]).detach()
+        with torch.no_grad():
+            fast = model.eps(latents, 700, text)
+        leaf = latents.requires_grad_()
+        slow = model.eps(leaf, 700, text)  # gradients: the network itself
+        torch.testing.assert_close(fast, slow.detach(), rtol=1e-5, atol=1e-5)
+        (gradient,) = torch.autograd.grad(slow.sum(), leaf)
+        assert gradient.abs().max() > 0
+    with torch.no_grad():
+        half = model.eps(torch.randn(1, 4, 16, 16), 700, text)  # another size: likewise
+    assert half.shape == (1, 4, 16, 16)
+    assert model.with_unet(copy.deepcopy(model.unet))._frozen is None
 
 
 def test_v_prediction_becomes_epsilon(tmp_path, model):

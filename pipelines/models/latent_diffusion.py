@@ -7,20 +7,26 @@ Latent scaling and the conversion of v-prediction to epsilon happen here and now
 from __future__ import annotations
 
 import copy
+import functools
 import hashlib
 import json
-from collections.abc import Sequence
+import logging
+import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from pipelines.devices import Device
 from pipelines.diffusion.schedule import EpsModel, NoiseSchedule, epsilon_from_v
 
+logger = logging.getLogger(__name__)
+
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
+FROZEN_BYTES = 2**28
 MAX_BATCH = 64
 """Samples in one UNet call; larger batches are split, which bounds memory and changes nothing."""
 
@@ -80,8 +86,10 @@ class LatentDiffusion:
 
     def with_unet(self, unet: UNet2DConditionModel) -> LatentDiffusion:
         """Return the same bundle around another UNet: a copy from `diffusion.attention`."""
+        if unet is self.unet:
+            return self
         other = copy.copy(self)
-        other.unet = unet
+        other.unet, other._frozen = unet, None
         other._eps_model = epsilon_from_v(other._network, other.schedule)
         return other
 
@@ -97,9 +105,18 @@ class LatentDiffusion:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all weights."""
-        parts = (self.vae, self.text_encoder, self.unet)
+        """Bytes of all weights, those that will be laid out again included."""
+        parts = [self.vae, self.text_encoder, self.unet]
+        parts += [self.unet] if pays_to_freeze(self.unet) else []
         return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+
+    def warm_up(self) -> None:
+        """Do now what the first prediction would wait for; `unet` may not change from then on."""
+        _ = self._frozen
+
+    @functools.cached_property
+    def _frozen(self) -> Callable[..., Tensor] | None:
+        return frozen(self.unet, self.tokenizer.model_max_length)
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return latents0 (B, C, h, w) float32 of images in [-1, 1]: the posterior's mode."""
@@ -137,16 +154,62 @@ class LatentDiffusion:
         size = len(latents)
         times = torch.as_tensor(t, device=latents.device).expand(size)
         text = text_embeds.expand(size, -1, -1)
+        fits = latents.shape[1:] == self.latent_shape and not torch.is_grad_enabled()
+        unet = self._frozen if self._frozen is not None and fits else Sampled(self.unet)
         outputs = [
-            self.unet(
+            unet(
                 latents[i : i + MAX_BATCH].to(self.dtype),
                 times[i : i + MAX_BATCH],
                 text[i : i + MAX_BATCH].to(self.dtype),
-                return_dict=False,
-            )[0].to(latents.dtype)
+            ).to(latents.dtype)
             for i in range(0, size, MAX_BATCH)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+
+
+class Sampled(nn.Module):
+    """A UNet that returns its sample alone."""
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, latents: Tensor, times: Tensor, text_embeds: Tensor) -> Tensor:
+        """Return the prediction (B, C, h, w)."""
+        sample: Tensor = self.unet(latents, times, text_embeds, return_dict=False)[0]
+        return sample
+
+
+def pays_to_freeze(unet: UNet2DConditionModel) -> bool:
+    """Return whether `frozen` helps: in float32 on a CPU, where the weights fit twice."""
+    is_small = sum(p.numel() * p.element_size() for p in unet.parameters()) <= FROZEN_BYTES
+    return is_small and unet.device.type == "cpu" and unet.dtype == torch.float32
+
+
+@torch.no_grad()
+def frozen(unet: UNet2DConditionModel, text_tokens: int) -> Callable[..., Tensor] | None:
+    """Return `unet` traced and frozen, for calls without gradients; None where that does not pay.
+
+    A CPU's convolutions want their weights in a layout of their own. Frozen weights are laid out
+    once, others at every call; the result is the same to the bit.
+    """
+    if not pays_to_freeze(unet):
+        return None
+    size, width = int(unet.config.sample_size), int(unet.config.cross_attention_dim)
+    latents = torch.zeros(2, int(unet.config.in_channels), size, size)
+    text = torch.zeros(2, text_tokens, width)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tracing warns of every branch on a shape
+            traced = torch.jit.trace(
+                Sampled(unet).eval(), (latents, torch.zeros(2, dtype=torch.long), text),
+                check_trace=False,
+            )  # fmt: skip
+            network: Callable[..., Tensor] = torch.jit.freeze(traced)
+    except (RuntimeError, AttributeError) as error:  # TorchScript is on its way out of PyTorch
+        logger.warning("the UNet runs as it is, since it cannot be frozen: %s", error)
+        return None
+    return network
 
 
 def weights_fingerprint(folder: Path) -> str:
