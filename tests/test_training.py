@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import AutoencoderTiny, StableDiffusionPipeline
 from torch import nn
 
 from pipelines.data.spec import CLASSES
@@ -72,6 +72,17 @@ def test_scene_model_trains_two_steps_resumes_and_opens(work, tmp_path):
     pipeline = StableDiffusionPipeline.from_pretrained(out)
     assert type(pipeline.vae).__name__ == "AutoencoderTiny"
     assert json.loads((out / "training_log.json").read_text()) == []
+
+
+def test_a_better_decoder_leaves_the_latents_as_they_were(work, tmp_path):
+    scene_autoencoder.main(options(work, tmp_path, 1))
+    before = AutoencoderTiny.from_pretrained(tmp_path)
+    scene_autoencoder.main(options(work, tmp_path, 1, "--decoder-only"))
+    after = AutoencoderTiny.from_pretrained(tmp_path)
+    images = torch.rand(1, 3, 128, 128)
+    latents = before.encode(images).latents
+    assert torch.equal(after.encode(images).latents, latents)
+    assert not torch.equal(after.decode(latents).sample, before.decode(latents).sample)
 
 
 def test_judge_trains_two_steps_and_opens(work, tmp_path):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -36,12 +37,17 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--out", type=Path, help="folder of the pack entry to write")
     options.add_argument("--fresh", action="store_true", help="do not resume")
+    options.add_argument(
+        "--rewarm",
+        action="store_true",
+        help="resume from the end of a run, not of its stable phase",
+    )
     return options
 
 
 @dataclass
 class Progress:
-    """Where a run is. `elapsed_s` counts training time over all resumed sessions."""
+    """Where a run is. `elapsed_s` counts training time over all resumed sessions, see `busy_s`."""
 
     step: int = 0
     samples: int = 0
@@ -103,12 +109,12 @@ def resumed(
     """Restore the latest checkpoint of a run; return where it is (at the start without one).
 
     A run that had decayed its rate, and is now to last longer, goes on from the end of its stable
-    phase instead.
+    phase instead, unless the rate is to rise again from there (`--rewarm`).
     """
     if args.fresh:
         return Progress()
     progress = load_checkpoint(args.work / f"{name}.pt", **parts) or Progress()
-    if is_decayed(progress) and fraction_of(args, progress) < decay_from:
+    if not args.rewarm and is_decayed(progress) and fraction_of(args, progress) < decay_from:
         progress = load_checkpoint(args.work / f"{name}_stable.pt", **parts) or progress
     return progress
 
@@ -142,10 +148,9 @@ def train(
     progress = resumed(args, name, everything, decay_from)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [p for group in groups for p in group["params"]]
-    is_stable = not is_decayed(progress)
-    sums: dict[str, float] = {}
-    counted = 0  # steps in the sums: fewer than log_every in the first line after a resumption
-    last_saved = last = time.monotonic()
+    is_stable = args.rewarm or not is_decayed(progress)
+    seen: dict[str, list[float]] = {}  # since the last line of the log
+    last_saved, last = time.monotonic(), busy_s()
     while (fraction := fraction_of(args, progress)) < 1.0:
         factor = rate(fraction, progress.step, decay_from=decay_from)
         if is_stable and fraction > decay_from:
@@ -163,28 +168,35 @@ def train(
         progress.step += 1
         progress.samples += args.batch
         after_step(progress)
-        now = time.monotonic()
-        progress.elapsed_s += now - last
+        now = busy_s()
+        progress.elapsed_s += min(now[0] - last[0], now[1] - last[1])
         last = now
-        counted += 1
         for key, value in numbers.items():
-            sums[key] = sums.get(key, 0.0) + value
+            seen.setdefault(key, []).append(value)
         if progress.step % log_every == 0:
             line = {
                 "step": progress.step,
                 "samples": progress.samples,
                 "minutes": round(progress.elapsed_s / 60, 2),
                 "rate": round(factor, 4),
-                **{key: round(value / counted, 5) for key, value in sums.items()},
+                **{key: round(fmean(values), 5) for key, values in seen.items()},
             }
             progress.log.append(line)
             print(json.dumps(line), flush=True)
-            sums, counted = {}, 0
-        if now - last_saved > save_every_s:
+            seen = {}
+        if now[0] - last_saved > save_every_s:
             save_checkpoint(path, progress, **everything)
-            last_saved = last = time.monotonic()
+            last_saved, last = time.monotonic(), busy_s()
     save_checkpoint(path, progress, **everything)
     return progress
+
+
+def busy_s() -> tuple[float, float]:
+    """Return wall time and processor time; the smaller step of the two is time spent training.
+
+    Between steps of a run that is suspended, or waits for a core, only the first one advances.
+    """
+    return time.monotonic(), time.process_time()
 
 
 def fraction_of(args: argparse.Namespace, progress: Progress) -> float:
