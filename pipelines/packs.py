@@ -150,6 +150,7 @@ PACKS: dict[str, Pack] = {
             components={
                 "latent_diffusion": Component("latent_diffusion", "toybox/scenes"),
                 "scene_judge": Component("scene_judge", "toybox/scene_judge"),
+                "scene_segmenter": Component("scene_segmenter", "toybox/scene_segmenter"),
             },
             vocabulary="pipelines.data.captions:VOCABULARY",
             presets={

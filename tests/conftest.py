@@ -54,6 +54,7 @@ def untrained_pack(tmp_path_factory):
 
     from pipelines.data.spec import CLASSES, COLOURS, PLACES
     from pipelines.models.judge import SceneJudge
+    from pipelines.training import scene_segmenter
 
     folder = tmp_path_factory.mktemp("untrained")
     write_scene_model(folder / "scenes")
@@ -61,6 +62,7 @@ def untrained_pack(tmp_path_factory):
     (folder / "scene_judge").mkdir()
     (folder / "scene_judge" / "config.json").write_text(json.dumps(known))
     save_file(SceneJudge(**known).state_dict(), folder / "scene_judge" / "model.safetensors")
+    scene_segmenter.build().network.save_pretrained(folder / "scene_segmenter")
     toybox = packs.find("toybox")
     components = {
         role: dataclasses.replace(part, source=str(folder / part.source.rpartition("/")[2]))

@@ -16,7 +16,7 @@ TOYBOX = PACKS["toybox"]
 def test_toybox_entry():
     assert TOYBOX.resolution_px == 128
     assert TOYBOX.licence == "Apache-2.0"
-    assert set(TOYBOX.components) == {"latent_diffusion", "scene_judge"}
+    assert set(TOYBOX.components) == {"latent_diffusion", "scene_judge", "scene_segmenter"}
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=lambda pack: pack.name)

@@ -67,9 +67,12 @@ def readme(results: Path = RESULTS) -> str:
     parts = []
     for name, title in (
         ("diffedit", "DiffEdit"),
+        ("zestguide", "Segmentation to image"),
         ("latency", "Speed"),
         ("page", "The page"),
         ("faithfulness", "The scene model and its judge"),
+        ("masks", "Choosing the refined mask"),
+        ("segmenter", "The segmentation network"),
         ("renderer", "The renderer"),
         ("solvers", "The fast solver"),
     ):
@@ -83,11 +86,11 @@ def readme(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
-def card(method: str, results: Path = RESULTS) -> str:
-    """Return the numbers of a model card: the faithfulness records of `method`."""
-    records = read("faithfulness", results)
+def card(benchmark: str, method: str, results: Path = RESULTS) -> str:
+    """Return the numbers of a model card: the records of `method` in a benchmark."""
+    records = read(benchmark, results)
     chosen = [r for r in records if r.get("method") in method.split()]
-    return f"{origin('faithfulness', records)}\n\n{measurements(chosen)}"
+    return f"{origin(benchmark, records)}\n\n{measurements(chosen)}"
 
 
 def training(folder: str) -> str:
@@ -96,15 +99,20 @@ def training(folder: str) -> str:
     rows = log[:: max(1, len(log) // 12)]
     rows += [] if rows and rows[-1] is log[-1] else log[-1:]
     names = [name for name in log[-1] if name not in ("step", "rate")] if log else []
-    lines = [f"| {' | '.join(str(row[name]) for name in names)} |" for row in rows]
+    lines = [f"| {' | '.join(str(row.get(name, '')) for name in names)} |" for row in rows]
     return "\n".join([f"| {' | '.join(names)} |", "|---" * len(names) + "|", *lines])
 
 
+TOYS = "assets/toybox"
+SCENES = "autoencoder scene_model"
+
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "results", readme),
-    ("assets/toybox/scenes/README.md", "numbers", lambda: card("scene_model autoencoder")),
-    ("assets/toybox/scenes/README.md", "training", lambda: training("assets/toybox/scenes")),
-    ("assets/toybox/scene_judge/README.md", "numbers", lambda: card("render")),
+    (f"{TOYS}/scenes/README.md", "numbers", lambda: card("faithfulness", SCENES)),
+    (f"{TOYS}/scenes/README.md", "training", lambda: training(f"{TOYS}/scenes")),
+    (f"{TOYS}/scene_judge/README.md", "numbers", lambda: card("faithfulness", "render")),
+    (f"{TOYS}/scene_segmenter/README.md", "numbers", lambda: card("segmenter", "segmenter")),
+    (f"{TOYS}/scene_segmenter/README.md", "training", lambda: training(f"{TOYS}/scene_segmenter")),
 )
 
 

@@ -29,6 +29,12 @@ class SceneSegmenter(nn.Module):
         labels: dict[int, str] = network.config.id2label
         self.classes = [labels[i] for i in range(1, len(labels))]
 
+    def class_of(self, phrase: str) -> int | None:
+        """Return the index in logits of the class that a phrase names last; None for none."""
+        words = "".join(c if c.isalnum() else " " for c in phrase.lower()).split()
+        named = [word for word in words if word in self.classes]
+        return 1 + self.classes.index(named[-1]) if named else None
+
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, 1 + K, H, W) of images (B, 3, H, W) in [-1, 1]."""
         logits = self.network(images).logits  # (B, 1 + K, H / 4, W / 4)
