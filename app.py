@@ -48,7 +48,7 @@ from pipelines.errors import Cancelled, InputError
 from pipelines.inspection import Inspected
 from pipelines.jobs import Done, Gate, Update
 from pipelines.layout_files import read_layout
-from pipelines.layouts import Layout
+from pipelines.layouts import MAX_STRENGTH, Layout, Segment
 from pipelines.memo import Memo
 from pipelines.method_params import MaskParams
 from pipelines.model_cache import ModelCache
@@ -88,6 +88,11 @@ COPY_LINK = """(picture, source, target, seed) => {
 SHOW_RESULT = """() => {
     if (innerWidth < 700) document.querySelector("#result").scrollIntoView({behavior: "smooth"});
 }"""
+TAKE_PEN = """() => requestAnimationFrame(() => {
+    // the brush in hand keeps its colour until it is taken up again
+    for (const tool of ["Erase", "Brush"])
+        document.querySelector(`#easel button[aria-label="${tool}"]`)?.click();
+})"""
 STILL: dict[str, Any] = {"format": "png", "interactive": False}
 STRIP: dict[str, Any] = {**STILL, "allow_preview": False, "buttons": []}
 
@@ -173,6 +178,7 @@ class Page:
         session: the visitor's State(Session).
         tabs: to switch between tabs.
         model_line: says which models are loaded.
+        tab: the tabs by name.
         parts: what earlier tabs offer to later ones.
     """
 
@@ -180,6 +186,7 @@ class Page:
     session: gr.State
     tabs: gr.Tabs
     model_line: gr.HTML
+    tab: dict[str, gr.Tab] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
 
     def quiet(self, trigger: Handler, handler: Handler, inputs: Any, outputs: Any) -> Any:
@@ -864,6 +871,7 @@ def painting_tab(page: Page) -> None:
                 image_mode="RGBA", fixed_canvas=True, layers=False, height=easel.CANVAS_PX + 90,
                 canvas_size=(easel.CANVAS_PX, easel.CANVAS_PX), transforms=(), sources=(),
                 elem_id="easel", interactive=True, brush=pens(0), eraser=gr.Eraser(48),
+                visible=False,
                 value={"background": None, "layers": [blank_layer], "composite": None},
             )  # fmt: skip
             with gr.Row():
@@ -881,6 +889,20 @@ def painting_tab(page: Page) -> None:
                                 elem_classes=f"segment segment-{i + 1}",
                             )
                         )
+            with gr.Accordion("Strength of each segment", open=False):
+                strengths = []
+                for first in range(0, len(easel.PALETTE), 2):
+                    with gr.Row():
+                        for i in (first, first + 1):
+                            strengths.append(
+                                gr.Slider(
+                                    0.1, MAX_STRENGTH, 1.0, step=0.1, label=f"Segment {i + 1}",
+                                    min_width=140, elem_classes=f"segment-{i + 1}",
+                                )
+                            )  # fmt: skip
+            with gr.Accordion("Start from a picture", open=False, elem_id="backdrop"):
+                gr.Markdown("What is not painted stays as it is: put something into a picture.")
+                photo = Photo(label="Picture", height=160, elem_classes="photo", **PHOTO)
             with gr.Row(equal_height=True, elem_classes="compact"):
                 new_toy = gr.Button("Layout of toy scene number", size="md", scale=2, min_width=150)
                 toy_seed = gr.Number(
@@ -891,6 +913,11 @@ def painting_tab(page: Page) -> None:
                 "Load a layout: a label map, or a picture painted here", size="md",
                 file_types=["image"], elem_id="upload_layout",
             )  # fmt: skip
+            with gr.Row():
+                save = gr.Button("Save this layout", size="md", min_width=130)
+                saved = gr.DownloadButton(
+                    "Download layout", visible=False, size="md", elem_id="saved", min_width=130
+                )
             seed, is_random = seed_controls()
             chosen, controls = method_controls(page, offered, with_presets=False)
         with gr.Column(scale=6, min_width=300):
@@ -906,7 +933,7 @@ def painting_tab(page: Page) -> None:
             table = gr.HTML(elem_id="painting_numbers")
             understood = gr.HTML(elem_id="understood")
             maps = gr.Gallery(
-                label="Where the model's attention saw each segment, at the last guided step",
+                label="Where guidance saw each segment; what was painted is outlined",
                 elem_id="maps", elem_classes="strip wide titled", visible=False, **STRIP,
             )  # fmt: skip
             download = gr.DownloadButton(
@@ -947,6 +974,9 @@ def painting_tab(page: Page) -> None:
             view: View = {status: page.progress(update, order.doing)}
             if update.preview is not None:
                 view[result] = update.preview
+                if order.seen is not None:
+                    shown = easel.attention_views(order.layout, order.seen)
+                    view[maps] = gr.Gallery(shown, visible=True)
             if len(order.results) > told:
                 told = len(order.results)
                 view |= results_view(order)
@@ -986,12 +1016,14 @@ def painting_tab(page: Page) -> None:
             )
             for name in picked
         ]
-        return PaintOrder(layout, workbench.checked_seed(data[seed], data[is_random]), tasks)
+        checked = workbench.checked_seed(data[seed], data[is_random])
+        return PaintOrder(layout, checked, tasks, data[photo])
 
     @polite
     def painted_layout(data: Mapping[Any, Any]) -> Layout:
         layers = (data[painter] or {}).get("layers") or [None]
-        return easel.layout_of(layers[0], data[prompt], [data[box] for box in words])
+        texts, weights = ([data[control] for control in row] for row in (words, strengths))
+        return easel.layout_of(layers[0], data[prompt], texts, weights)
 
     def run_painting(data: View, request: gr.Request) -> Iterator[View]:
         order = order_of(data, painted_layout(data))
@@ -1005,10 +1037,10 @@ def painting_tab(page: Page) -> None:
     # Without a background there is no race between it and the layer, as there is in Mask inspect.
     def load(layout: Layout, session: Session) -> tuple[Any, ...]:
         session.layout = layout
-        texts = [segment.text for segment in layout.segments]
         value = {"background": None, "layers": [easel.layer_of(layout)], "composite": None}
-        texts += [""] * (len(words) - len(texts))
-        return value, layout.prompt, *texts
+        padded = [*layout.segments, *[Segment("")] * (len(words) - len(layout.segments))]
+        texts, weights = ([getattr(s, name) for s in padded] for name in ("text", "strength"))
+        return value, None, layout.prompt, *texts, *weights
 
     def load_example(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
         return load(shelf[event.index].layout, session)
@@ -1022,6 +1054,24 @@ def painting_tab(page: Page) -> None:
             raise InputError("The file did not arrive. Please choose it again.")
         return load(read_layout(path), session)
 
+    # The editor leaves the page and comes back: see Mask inspect.
+    def set_backdrop(picture: Image.Image | None, value: dict[str, Any] | None) -> Any:
+        value = value or {}
+        if picture is None and value.get("background") is None:
+            return gr.skip()
+        square = picture and images.fit(picture, easel.CANVAS_PX)[0]
+        layers = value.get("layers") or [blank_layer]
+        return gr.ImageEditor(
+            value={"background": square, "layers": layers, "composite": None}, visible=False
+        )
+
+    def bring_easel_back() -> Any:
+        return gr.ImageEditor(visible=True)
+
+    def save_layout(data: View) -> Any:
+        path = easel.layout_file(page.services, painted_layout(data))
+        return gr.DownloadButton(value=path, visible=True)
+
     def choose_pen(name: str) -> Any:
         return gr.ImageEditor(brush=pens(int(name) - 1))
 
@@ -1031,19 +1081,26 @@ def painting_tab(page: Page) -> None:
         return close_up(session.paintings[event.index])
 
     everything = {
-        page.session, painter, prompt, *words, seed, is_random, chosen, *controls.values(),
+        page.session, painter, photo, prompt, *words, *strengths, seed, is_random, chosen,
+        *controls.values(),
     }  # fmt: skip
+    fillable = [painter, photo, prompt, *words, *strengths]
     closer = [result, maps, download, recipe]
     shows = [*closer, compare, table, understood, status, run, stop, seed, page.model_line]
     page.heavy(run.click, run_painting, everything, shows)
     page.quiet(stop.click, page.stop, None, None)
-    page.quiet(pen.change, choose_pen, pen, painter)
-    filled = page.quiet(strip.select, load_example, page.session, [painter, prompt, *words])
+    page.parts["easel"] = painter
+    # An editor that is born on a hidden tab takes its width for 350 pixels.
+    page.quiet(page.tab["paint"].select, bring_easel_back, None, painter)
+    chosen_pen = page.quiet(pen.change, choose_pen, pen, painter)
+    chosen_pen.then(None, js=TAKE_PEN, api_visibility="private")
+    page.quiet(save.click, save_layout, {painter, prompt, *words, *strengths}, saved)
+    moved = page.quiet(photo.change, set_backdrop, [photo, painter], painter)
+    page.quiet(moved.then, bring_easel_back, None, painter)
+    filled = page.quiet(strip.select, load_example, page.session, fillable)
     page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
-    page.quiet(
-        new_toy.click, load_toy, [toy_seed, page.session], [painter, prompt, *words, toy_seed]
-    )
-    page.quiet(upload.upload, load_file, [upload, page.session], [painter, prompt, *words])
+    page.quiet(new_toy.click, load_toy, [toy_seed, page.session], [*fillable, toy_seed])
+    page.quiet(upload.upload, load_file, [upload, page.session], fillable)
     page.quiet(compare.select, look_closer, page.session, closer)
 
 
@@ -1075,7 +1132,7 @@ def build(
         with gr.Tabs() as tabs:
             page = Page(services, session, tabs, model_line)
             for name, title, builder in TABS:
-                with gr.Tab(title, id=name):
+                with gr.Tab(title, id=name) as page.tab[name]:
                     builder(page)
         model_line.render()
         gr.HTML(sentences.about(services.pack.notes, verdicts.word_groups()))
@@ -1108,10 +1165,12 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
         tab = query.get("tab")
         tab = tab if tab in [known for known, _, _ in TABS] else TABS[0][0]
         filled = toy.image, name, source, target, seed
-        return gr.Tabs(selected=tab), *filled, *filled, page.models()
+        easel_shown = gr.ImageEditor(visible=True) if tab == "paint" else gr.skip()
+        return gr.Tabs(selected=tab), *filled, *filled, page.models(), easel_shown
 
     filled = [*edit.fillable, edit.seed, *mask.fillable, mask.seed]
-    page.quiet(demo.load, restore, page.session, [page.tabs, *filled, page.model_line])
+    shows = [page.tabs, *filled, page.model_line, page.parts["easel"]]
+    page.quiet(demo.load, restore, page.session, shows)
 
 
 def public_endpoints(page: Page) -> None:
@@ -1135,22 +1194,28 @@ def public_endpoints(page: Page) -> None:
 
     @polite
     def paint_order(
-        file: str | None, prompt: str, words: Any, task: Task, seed: float
-    ) -> PaintOrder:
+        file: str | None, prompt: str, words: Any, task: Task, seed: float,
+        picture: Image.Image | None,
+    ) -> PaintOrder:  # fmt: skip
         if file is None:
             raise InputError("Please send a label map, or a picture that was painted here.")
         return PaintOrder(
             easel.reworded(read_layout(file), prompt, words),
             workbench.checked_seed(seed),
             [task],
+            picture,
         )
 
     def paint(
         layout: str | None, prompt: str, words: Any, method: str, seed: float, parameters: Any,
-        request: gr.Request,
+        picture: Image.Image | None, request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-        """Paint a layout file; `words` has one text for each segment, none keeps the file's own."""
-        order = paint_order(layout, prompt, words, task_of(method, parameters, "layouts"), seed)
+        """Paint a layout file; `words` has one text for each segment, none keeps the file's own.
+
+        With a picture, only its painted parts change.
+        """
+        task = task_of(method, parameters, "layouts")
+        order = paint_order(layout, prompt, words, task, seed, picture)
 
         def finished(order: PaintOrder) -> tuple[Any, ...]:
             one = order.results[0]
@@ -1217,7 +1282,7 @@ def public_endpoints(page: Page) -> None:
         [edited, mask, report], api_name="edit", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(
-        trigger.click, paint, [layout, source, words, name, seed, values],
+        trigger.click, paint, [layout, source, words, name, seed, values, picture],
         [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     trigger.click(polite(list_methods), None, report, api_name="methods")

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from pipelines import recipes, verdicts, views
+from pipelines import images, recipes, verdicts, views
 from pipelines.data.captions import describe
 from pipelines.errors import InputError
 from pipelines.examples import Toy
 from pipelines.layouts import SMALLEST_PART, Layout, Segment, check_layout, nearest_labels
 from pipelines.params import build
-from pipelines.results import OnStep
+from pipelines.registry import Method
+from pipelines.results import OnStep, Step
 from pipelines.workbench import Services, Task
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ PALETTE = (
     (230, 25, 75), (60, 180, 75), (67, 99, 216), (245, 130, 49),
     (145, 30, 180), (66, 212, 244), (255, 225, 25), (240, 50, 230),
 )  # fmt: skip
-"""Eight colours far apart (S. Trubetskoy's list); pens and words also carry the segment's number."""
+"""Eight colours far apart (S. Trubetskoy's list); pens and words also carry their number."""
 CANVAS_PX = 512
 
 
@@ -54,12 +57,22 @@ class Painted:
 
 @dataclass(eq=False)
 class PaintOrder:
-    """What one click on Paint asks for; the worker fills `doing`, `notes` and `results`."""
+    """What one click on Paint asks for.
+
+    The worker fills `doing`, `notes`, `results`, and `seen`: the maps (K, h, w) of the latest step
+    that had some.
+
+    Attributes:
+        picture: RGB, any size; then methods that can change the painted segments of it alone, whose
+            square the layout is painted on.
+    """
 
     layout: Layout
     seed: int
     tasks: Sequence[Task]
+    picture: Image.Image | None = None
     doing: str = ""
+    seen: npt.NDArray[np.float32] | None = None
     notes: list[str] = field(default_factory=list)
     results: list[Painted] = field(default_factory=list)
 
@@ -72,8 +85,13 @@ class LayoutExample:
     layout: Layout
 
 
-def layout_of(layer: Image.Image | None, prompt: str, texts: Sequence[str]) -> Layout:
-    """Return the layout of a painter's RGBA layer, whose colour i has the words texts[i].
+def layout_of(
+    layer: Image.Image | None,
+    prompt: str,
+    texts: Sequence[str],
+    strengths: Sequence[float] | None = None,
+) -> Layout:
+    """Return the layout of a painter's RGBA layer, whose colour i has texts[i], strengths[i].
 
     Raises:
         InputError: see `layouts.check_layout`.
@@ -82,7 +100,7 @@ def layout_of(layer: Image.Image | None, prompt: str, texts: Sequence[str]) -> L
         labels = np.zeros((CANVAS_PX, CANVAS_PX), np.uint8)
     else:
         labels = nearest_labels(np.asarray(layer.convert("RGBA")), PALETTE)
-    return check_layout(prompt or "", [text or "" for text in texts], labels)
+    return check_layout(prompt or "", [text or "" for text in texts], labels, strengths)
 
 
 def reworded(layout: Layout, prompt: str, words: object) -> Layout:
@@ -100,7 +118,8 @@ def reworded(layout: Layout, prompt: str, words: object) -> Layout:
                 f"The layout has {len(texts)} segments: please give a list of as many texts."
             )
         texts = list(words)
-    return check_layout(prompt or layout.prompt, texts, layout.labels)
+    strengths = [segment.strength for segment in layout.segments]
+    return check_layout(prompt or layout.prompt, texts, layout.labels, strengths)
 
 
 def layer_of(layout: Layout) -> Image.Image:
@@ -108,6 +127,22 @@ def layer_of(layout: Layout) -> Image.Image:
     return Image.fromarray(views.label_colours(layout.labels, PALETTE)).resize(
         (CANVAS_PX, CANVAS_PX), Image.Resampling.NEAREST
     )
+
+
+def layout_file(services: Services, layout: Layout) -> str:
+    """Return the name of a picture of the layout that `layout_files.read_layout` reads again."""
+    flat = Image.new("RGBA", (CANVAS_PX, CANVAS_PX), "white")
+    flat.alpha_composite(layer_of(layout))
+    return services.file(recipes.embedded(flat.convert("RGB"), recipe_of_layout(layout)), "layout")
+
+
+def recipe_of_layout(layout: Layout) -> dict[str, Any]:
+    """Return the part of a recipe that holds the layout."""
+    return {
+        "prompt": layout.prompt,
+        "segments": [vars(segment) for segment in layout.segments],
+        "labels_png": recipes.labels_text(layout.labels),
+    }
 
 
 def toy_layout(toy: Toy) -> Layout:
@@ -162,45 +197,95 @@ def carry_out(services: Services, order: PaintOrder, on_step: OnStep) -> PaintOr
     with services.cache.lease(services.pack.name, "latent_diffusion") as model:
         # not before: a model that is just being loaded imports the same libraries in its thread
         from pipelines.diffusion.attention import PhraseError
-        from pipelines.images import to_pil
 
         if cut_off := model.truncated_text(layout.text):
             order.notes.append(f"Too long; the models did not read “{cut_off}”.")
         for one in order.tasks:
             order.doing = one.title
             params = build(one.method.load_params(), one.values)
-            run = functools.partial(
-                one.method.load(), model, [layout], params, seeds=[order.seed], on_step=on_step
-            )
-            started = time.perf_counter()
-            try:
-                made: Paintings = services.cache.retry_on_out_of_memory(run)
-            except PhraseError as error:
-                raise InputError(f"{error} Please use fewer words.") from error
-            seconds = time.perf_counter() - started
-            image = to_pil(made.images)[0]
+            with further(services, model, order, one.method) as more:
+                run = functools.partial(
+                    one.method.load(), model, [layout], params, seeds=[order.seed],
+                    on_step=watching(order, on_step), **more,
+                )  # fmt: skip
+                started = time.perf_counter()
+                try:
+                    made: Paintings = services.cache.retry_on_out_of_memory(run)
+                except PhraseError as error:
+                    raise InputError(f"{error} Please use fewer words.") from error
+                seconds = time.perf_counter() - started
+            square = images.to_pil(made.images)[0]
+            image = pasted(order, square) if "initial" in more else square
+            looked_at, _ = images.fit(image, model.resolution)
             recipe = recipe_of(services, model, order, one, image)
             name = f"{layout.text} {one.title} seed {order.seed}"
             order.results.append(
                 Painted(
                     one.title,
                     services.file(recipes.embedded(image, recipe), name),
-                    attention_views(layout, made),
-                    measured(services, order, one, image, made, seconds),
+                    []
+                    if made.attention is None
+                    else attention_views(layout, made.attention[0].cpu().numpy()),
+                    measured(services, order, one, looked_at, made, seconds),
                     recipe,
                 )
             )
     return order
 
 
-def attention_views(layout: Layout, made: Paintings) -> list[tuple[Image.Image, str]]:
-    """Return the attention map of every segment, brightest at its own maximum."""
-    if made.attention is None:
-        return []
-    maps = made.attention[0].cpu().numpy()
+@contextmanager
+def further(
+    services: Services, model: LatentDiffusion, order: PaintOrder, method: Method
+) -> Iterator[dict[str, Any]]:
+    """Give the keyword arguments that a method takes beyond the usual ones; lease what it needs.
+
+    Raises:
+        InputError: the pack has no segmentation network, and the method cannot do without.
+    """
+    more: dict[str, Any] = {}
+    with ExitStack() as leases:
+        if "segmenter" in method.takes:
+            services.pack.component("scene_segmenter")
+            lease = services.cache.lease(services.pack.name, "scene_segmenter")
+            more["segmenter"] = leases.enter_context(lease)
+        if order.picture is not None and "initial" in method.takes:
+            square, _ = images.fit(order.picture, model.resolution)
+            more["initial"] = images.to_tensor([square], model.resolution).to(model.device)
+        elif order.picture is not None:
+            order.notes.append(f"{method.title} cannot start from a picture; it paints a new one.")
+        yield more
+
+
+def pasted(order: PaintOrder, square: Image.Image) -> Image.Image:
+    """Return the order's picture with the painted segments of `square` in it, the rest as it was.
+
+    Painting and result are both of the picture's central square.
+    """
+    assert order.picture is not None
+    fitted, placement = images.fit(order.picture, square.width)
+    mask = (order.layout.labels > 0).astype(np.float32)
+    return images.paste(order.picture, square, images.resize_mask(mask, fitted.size), placement)
+
+
+def watching(order: PaintOrder, on_step: OnStep) -> OnStep:
+    """Return `on_step`, with the maps of each step kept in the order for the page to show."""
+
+    def watch(step: Step) -> None:
+        if step.segmentation is not None:
+            order.seen = step.segmentation
+        on_step(step)
+
+    return watch
+
+
+def attention_views(layout: Layout, maps: npt.NDArray[np.float32]) -> list[tuple[Image.Image, str]]:
+    """Return the map (of K, h, w) of every segment, each brightest at its maximum, and its words.
+
+    What was painted is outlined.
+    """
     return [
-        (views.heat(plane / max(float(plane.max()), 1e-6)), segment.text)
-        for plane, segment in zip(maps, layout.segments, strict=False)
+        (views.heat(plane / max(float(plane.max()), 1e-6), layout.labels == i), segment.text)
+        for i, (plane, segment) in enumerate(zip(maps, layout.segments, strict=False), 1)
     ]
 
 
@@ -241,8 +326,6 @@ def overlaps(services: Services, order: PaintOrder, image: Image.Image) -> list[
     if "scene_segmenter" not in services.pack.components:
         order.notes.append("No segmentation network in this pack: overlaps are not measured.")
         return [None] * len(segments)
-    from pipelines.data.captions import parse
-
     with services.cache.lease(services.pack.name, "scene_segmenter") as segmenter:
         seen = segmenter.class_map(image)
     painted = np.asarray(
@@ -250,25 +333,20 @@ def overlaps(services: Services, order: PaintOrder, image: Image.Image) -> list[
     )
     found: list[float | None] = []
     for i, segment in enumerate(segments, 1):
-        things = parse(segment.text).things
-        if not things:
-            found.append(None)
-            continue
-        k = 1 + segmenter.classes.index(things[0].class_name)
-        found.append(verdicts.overlap((seen == k) * 1.0, (painted == i) * 1.0))
+        k = segmenter.class_of(segment.text)
+        there = (seen == k) * 1.0
+        found.append(None if k is None else verdicts.overlap(there, (painted == i) * 1.0))
     return found
 
 
 def recipe_of(
     services: Services, model: LatentDiffusion, order: PaintOrder, one: Task, image: Image.Image
 ) -> dict[str, Any]:
-    """Return all that is needed to paint a result again to the byte."""
-    layout = order.layout
+    """Return all that is needed to paint a result again to the byte, given the picture."""
     return {
         "method": one.method.name,
-        "prompt": layout.prompt,
-        "segments": [vars(segment) for segment in layout.segments],
-        "labels_png": recipes.labels_text(layout.labels),
+        **recipe_of_layout(order.layout),
+        "initial": order.picture and recipes.fingerprint(order.picture),
         "seed": order.seed,
         "parameters": dict(one.values),
         "pack": services.pack.name,

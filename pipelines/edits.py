@@ -57,17 +57,21 @@ class Counter:
 
 def report(
     on_step: OnStep | None, stage: str, model: LatentDiffusion
-) -> Callable[[int, int, Tensor], None] | None:
-    """Return the callback of the diffusion core that tells `on_step` about `stage`."""
+) -> Callable[..., None] | None:
+    """Return the callback of the diffusion core that tells `on_step` about `stage`.
+
+    It takes (index, total, latents), and what attention sees where a method knows.
+    """
     if on_step is None:
         return None
 
-    def tell(index: int, total: int, latents: Tensor) -> None:
+    def tell(index: int, total: int, latents: Tensor, seen: Tensor | None = None) -> None:
         def preview():
             with torch.no_grad():
                 return to_pil(model.decode_latents(latents[:1]))[0]
 
-        on_step(Step(stage, index + 1, total, preview))
+        maps = None if seen is None else seen[0].float().cpu().numpy()
+        on_step(Step(stage, index + 1, total, preview, maps))
 
     return tell
 

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipelines import images
 from pipelines.errors import InputError
-from pipelines.layouts import MAX_SEGMENTS, SMALLEST_PART, Layout, Segment
+from pipelines.layouts import MAX_SEGMENTS, MAX_STRENGTH, SMALLEST_PART, Layout, Segment
 from pipelines.recipes import PNG_KEY
 
 MAX_SIDE_PX = 1024
@@ -50,7 +50,11 @@ def layout_of_recipe(text: str) -> Layout:
             if max(opened.size) > MAX_SIDE_PX:
                 raise ValueError("too large")
             labels = np.asarray(opened.convert("L"))
-        segments = tuple(Segment(str(one["text"])) for one in recipe["segments"])
+        segments = tuple(
+            Segment(str(one["text"]), float(one["strength"])) for one in recipe["segments"]
+        )
+        if not all(0 < segment.strength <= MAX_STRENGTH for segment in segments):
+            raise ValueError("strength out of range")
         if not segments or labels.max() != len(segments) or len(segments) > MAX_SEGMENTS:
             raise ValueError("labels and segments disagree")
         return Layout(str(recipe["prompt"]), segments, labels)

@@ -12,6 +12,7 @@ from pipelines.errors import InputError
 
 MAX_SEGMENTS = 8
 MAX_TEXT = 1000
+MAX_STRENGTH = 2.0
 SMALLEST_PART = 0.002
 """A segment below this part of the picture is smaller than one cell of the coarsest map."""
 
@@ -54,15 +55,21 @@ class Layout:
         return ", ".join([part for part in (self.prompt.strip(), *dict.fromkeys(missing)) if part])
 
 
-def check_layout(prompt: str, texts: Sequence[str], labels: NDArray[np.uint8]) -> Layout:
-    """Return the layout of a painting whose segment i has texts[i - 1].
+def check_layout(
+    prompt: str,
+    texts: Sequence[str],
+    labels: NDArray[np.uint8],
+    strengths: Sequence[float] | None = None,
+) -> Layout:
+    """Return the layout of a painting whose segment i has texts[i - 1] and strengths[i - 1].
 
     Segments without paint and without text are dropped, and the rest numbered anew.
 
     Raises:
         InputError: nothing is painted, paint has no text, text has no paint, a segment is too
-            small to be seen by the model, or there are too many.
+            small to be seen by the model, there are too many, or a strength is out of range.
     """
+    strengths = [1.0] * len(texts) if strengths is None else strengths
     painted = [i for i in range(1, int(labels.max(initial=0)) + 1) if (labels == i).any()]
     named = [i for i, text in enumerate(texts, 1) if text.strip()]
     if not painted:
@@ -79,10 +86,14 @@ def check_layout(prompt: str, texts: Sequence[str], labels: NDArray[np.uint8]) -
         raise InputError(f"At most {MAX_SEGMENTS} segments fit. Please join or remove some.")
     if any(len(text) > MAX_TEXT for text in (prompt, *texts)):
         raise InputError(f"Please keep every text below {MAX_TEXT} characters.")
+    if not all(0 < strengths[i - 1] <= MAX_STRENGTH for i in painted):
+        raise InputError(f"The strength of a segment must be above 0 and at most {MAX_STRENGTH:g}.")
     renumbered = np.zeros_like(labels)
     for new, old in enumerate(painted, 1):
         renumbered[labels == old] = new
-    segments = tuple(Segment(" ".join(texts[i - 1].split())) for i in painted)
+    segments = tuple(
+        Segment(" ".join(texts[i - 1].split()), float(strengths[i - 1])) for i in painted
+    )
     return Layout(" ".join(prompt.split()), segments, renumbered)
 
 

@@ -116,11 +116,18 @@ class PaintingParams:
 
 
 @dataclass(frozen=True)
-class ZestGuideParams(PaintingParams):
-    """ZestGuide, with the defaults of the thesis."""
+class ClassifierGuidanceParams(PaintingParams):
+    """Classifier guidance, with the defaults of the thesis."""
 
     eta: float = ranged(1.0, 0.0, 3.0, 0.1, "learning rate of the guidance; 0 is plain sampling")
     tau: float = ranged(0.5, 0.0, 1.0, 0.05, "part of the steps that is guided")
+    normalise_gradient: bool = flag(True, "divide the gradient by its largest magnitude")
+
+
+@dataclass(frozen=True)
+class ZestGuideParams(ClassifierGuidanceParams):
+    """ZestGuide, with the defaults of the thesis."""
+
     loss: str = choice(
         "both",
         "both",
@@ -134,7 +141,6 @@ class ZestGuideParams(PaintingParams):
     layers: str = choice(
         "16 and 32", "16 and 32", "16", "32", "all", help="attention maps of which size are read"
     )
-    normalise_gradient: bool = flag(True, "divide the gradient by its largest magnitude")
     paint_with_words: float = ranged(
         0.0, 0.0, 1.0, 0.05, "weight of paint-with-words beside the guidance"
     )

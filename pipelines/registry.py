@@ -27,6 +27,8 @@ class Method:
         function: "module:function".
         paper: citation with its address.
         summary: one sentence.
+        takes: keyword arguments beyond those of every method of its tab: "initial" (a picture to
+            start from), "segmenter" (the pack's segmentation network).
     """
 
     name: str
@@ -36,6 +38,7 @@ class Method:
     function: str
     paper: str
     summary: str
+    takes: tuple[str, ...] = ()
 
     def load(self) -> Callable[..., Any]:
         """Return the function; imports its module."""
@@ -145,6 +148,7 @@ METHODS: dict[str, Method] = {
             paper=_ZESTGUIDE_PAPER,
             summary="Reads a segmentation from the model's own attention and follows the gradient "
             "that brings it to the painted one.",
+            takes=("initial",),
         ),
         Method(
             name="zestguide_pww",
@@ -155,6 +159,19 @@ METHODS: dict[str, Method] = {
             paper=_ZESTGUIDE_PAPER,
             summary="ZestGuide's gradient and paint-with-words' attention together, the default of "
             "the thesis.",
+            takes=("initial",),
+        ),
+        Method(
+            name="external_classifier",
+            title="External classifier",
+            tab="layouts",
+            params="pipelines.method_params:ClassifierGuidanceParams",
+            function="pipelines.external_classifier:external_classifier",
+            paper="Bansal et al. Universal guidance for diffusion models. CVPR workshops 2023. "
+            "https://arxiv.org/abs/2302.07121",
+            summary="Follows the gradient of a segmentation network that looks at the picture so "
+            "far; segments whose words name none of its classes are left to chance.",
+            takes=("initial", "segmenter"),
         ),
         Method(
             name="paint_with_words",

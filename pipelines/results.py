@@ -22,12 +22,14 @@ class Step:
         total: steps of this stage.
         preview: draws the picture so far, or None where there is nothing to see. It costs a
             decoder pass, so call it only when the picture will be shown.
+        segmentation: (K, h, w) in [0, 1], where a guided method sees each painted segment now.
     """
 
     stage: str
     index: int
     total: int
     preview: Callable[[], Image.Image] | None = None
+    segmentation: npt.NDArray[np.float32] | None = None
 
 
 OnStep = Callable[[Step], None]

@@ -10,6 +10,7 @@ from PIL import Image
 
 VIEW_PX = 512
 TINT = (255, 45, 125)
+OUTLINE = (0, 229, 255)  # far from every colour of the heat map
 _DIMMED = 0.35
 _RIM = 0.004  # width of the mask's outline as a fraction of the picture
 
@@ -42,14 +43,23 @@ def mask_over(image: Image.Image, mask: npt.NDArray[np.float32]) -> Image.Image:
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def heat(values: npt.NDArray[np.float32]) -> Image.Image:
-    """Return values (h, w) in [0, 1] as colours, cells left as blocks."""
+def heat(
+    values: npt.NDArray[np.float32], wanted: npt.NDArray[np.bool_] | None = None
+) -> Image.Image:
+    """Return values (h, w) in [0, 1] as colours, cells left as blocks; `wanted` (H, W) outlined."""
     position = np.clip(values, 0, 1) * (len(_HEAT) - 1)
     below = np.minimum(position.astype(int), len(_HEAT) - 2)
     part = (position - below)[..., None]
     colours = (1 - part) * _HEAT[below] + part * _HEAT[below + 1]
     picture = Image.fromarray(colours.round().astype(np.uint8))
-    return picture.resize((VIEW_PX // 2, VIEW_PX // 2), Image.Resampling.NEAREST)
+    side = VIEW_PX // 2
+    picture = picture.resize((side, side), Image.Resampling.NEAREST)
+    if wanted is None:
+        return picture
+    inside = Image.fromarray(wanted).resize((side, side), Image.Resampling.NEAREST)
+    pixels = np.array(picture)
+    pixels[_outline(np.asarray(inside), 1)] = OUTLINE
+    return Image.fromarray(pixels)
 
 
 def label_colours(

@@ -21,31 +21,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.diffusion import ddim
+from pipelines.classifier_guidance import classifier_guidance
 from pipelines.diffusion.attention import AttentionStore, capture
-from pipelines.diffusion.guidance import classifier_free
-from pipelines.edits import Counter, report
 from pipelines.layouts import Layout
 from pipelines.method_params import ZestGuideParams
 from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
-from pipelines.painting import Paintings, Words, painted_eps, starting_noise, words_of
+from pipelines.painting import Paintings, Words, painted_eps, words_of
 from pipelines.results import OnStep
 
 SMALLEST = 1e-6
 
 
-@torch.no_grad()
 def zestguide(
     model: LatentDiffusion,
     layouts: Sequence[Layout],
     params: ZestGuideParams,
     *,
     seeds: Sequence[int],
+    initial: Tensor | None = None,
     on_step: OnStep | None = None,
 ) -> Paintings:
     """Paint one picture for each layout, led by the gradient of a loss on attention maps.
 
-    `seeds` (one per layout) decides the starting noise, the only randomness.
+    `seeds` (one per layout) decides the starting noise, the only randomness. With `initial`, only
+    the painted segments change (see `classifier_guidance`).
 
     Raises:
         PhraseError: the words of a segment are beyond the model's last token.
@@ -54,48 +53,21 @@ def zestguide(
     if len(layouts) > MAX_BATCH:
         raise ValueError(f"at most {MAX_BATCH} layouts at once, got {len(layouts)}")
     words = words_of(model, layouts)
-    text, empty = model.embed_text(words.texts), model.embed_text([""])
-    captured, store = capture(model.unet)  # its maps are those without paint-with-words
-    watched = Counter(painted_eps(model, captured, words, params.paint_with_words))
-    eps_model = Counter(painted_eps(model, model.unet, words, params.paint_with_words))
-    plain = Counter(model.eps)
-    unguided = classifier_free(eps_model, text, empty, params.guidance_scale)
-    tell = report(on_step, "painting", model)
+    text = model.embed_text(words.texts)
+    unet, store = capture(model.unet)  # its maps are those without paint-with-words
+    eps = painted_eps(model, unet, words, params.paint_with_words)
 
-    grid = model.schedule.grid(params.num_steps, 1.0)
-    moves = len(grid) - 1
-    latents = starting_noise(model, seeds)
-    losses, attention = [], None
-    for i in reversed(range(moves)):
-        t, s = grid[i + 1], grid[i]
-        if params.eta == 0 or moves - 1 - i >= params.tau * moves:
-            latents = ddim.step(latents, unguided(latents, t), t, s, model.schedule)
-        else:
-            with torch.enable_grad():
-                leaf = latents.requires_grad_()
-                eps_text = watched(leaf, t, text)
-                loss = zest_loss(store, words, params)  # (B,)
-                (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-            attention = segmentation(maps_of(store, params)[0], words).detach()
-            store.clear()
-            latents, eps_text = latents.detach(), eps_text.detach()
-            eps_empty = plain(latents, t, empty)
-            eps = eps_empty + params.guidance_scale * (eps_text - eps_empty)
-            latents = ddim.step(latents, eps, t, s, model.schedule)
-            if params.normalise_gradient:
-                gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
-            _, sigma = model.schedule.alpha_sigma(t, latents)
-            latents = latents - params.eta * sigma * gradient  # eq. 6.5
-            losses.append(tuple(loss.tolist()))
-        if tell is not None:
-            tell(moves - 1 - i, moves, latents)
-    return Paintings(
-        model.decode_latents(latents),
-        attention,
-        tuple(losses),
-        watched.samples + plain.samples + eps_model.samples,
-        watched.samples,
-    )
+    def criterion(latents: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
+        eps_text = eps(latents, t, text)
+        loss = zest_loss(store, words, params)
+        seen = segmentation(maps_of(store, params)[0], words)
+        store.clear()
+        return eps_text, loss, seen
+
+    return classifier_guidance(
+        model, words, params, criterion, seeds=seeds, paint_with_words=params.paint_with_words,
+        initial=initial, on_step=on_step,
+    )  # fmt: skip
 
 
 def zest_loss(store: AttentionStore, words: Words, params: ZestGuideParams) -> Tensor:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from urllib.parse import urlencode
 
@@ -17,7 +18,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 import app
-from pipelines import packs
+from pipelines import easel, packs
+from pipelines.layout_files import read_layout
 
 PATIENCE_S = 120
 FLAGS = (
@@ -111,6 +113,11 @@ class Visitor:
         sources = [image.get_attribute("src") for image in self.all(f"{css} img")]
         files = [io.BytesIO(requests.get(source, timeout=30).content) for source in sources]
         return [np.asarray(Image.open(file).convert("RGB"), int) for file in files]
+
+    def pen_in_hand(self):
+        """The colour (r, g, b) that the editor's brush shows."""
+        button = self.see("#easel button[aria-label=Color]")
+        return tuple(map(int, re.findall(r"\d+", button.value_of_css_property("color"))[:3]))
 
     def requested(self):
         messages = [json.loads(line["message"]) for line in self.driver.get_log("performance")]
@@ -221,6 +228,41 @@ def test_one_click_on_a_layout_paints_it(visitor):
     visitor.see("#painted", "Done")
     assert visitor.all(".segment textarea")[0].get_attribute("value") == "a red car"
     assert visitor.see("#painting_numbers td", "Plain sampling")
+
+
+def test_two_segments_painted_with_the_pointer_are_read_and_obeyed(visitor, tmp_path):
+    visitor.open()
+    visitor.click("button[role=tab]", "Segmentation to image")
+    visitor.see("#easel button[aria-label*=rush]")
+    driver, reach = visitor.driver, {}
+    for pen, words, x in (("1", "a red car", -110), ("2", "a tree", 110)):
+        visitor.type(visitor.all(".segment textarea")[int(pen) - 1], words)
+        visitor.click("#pen label", pen)
+        visitor.until(lambda pen=pen: visitor.pen_in_hand() == easel.PALETTE[int(pen) - 1])
+        canvas = visitor.see("#easel canvas")
+        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+        stroke = ActionChains(driver, duration=50).move_to_element_with_offset(canvas, x, -60)
+        stroke.click_and_hold().move_by_offset(0, 60).move_by_offset(0, 60).release().perform()
+        zoom = int(re.search(r"(\d+)%", visitor.see("#easel").text)[1]) / 100
+        reach[int(pen)] = 256 + x / zoom, 120 / zoom + 48
+    visitor.click("button", "Save this layout")
+    link = visitor.until(lambda: visitor.see("#saved").get_attribute("href"))
+    path = tmp_path / "layout.png"
+    path.write_bytes(requests.get(link, timeout=30).content)
+    layout = read_layout(path)
+    assert [segment.text for segment in layout.segments] == ["a red car", "a tree"]
+    for i, (middle, height) in reach.items():
+        rows, columns = np.nonzero(layout.labels == i)
+        assert abs(columns.mean() - middle) < 6
+        assert abs(rows.mean() - 256) < 6
+        assert abs(np.ptp(columns) - 48) < 8
+        assert abs(np.ptp(rows) - height) < 12
+    visitor.click("#paint")
+    visitor.see("#painted", "Done")
+    (picture,) = visitor.pictures("#painting")
+    assert picture.shape == (128, 128, 3)
+    assert visitor.see("#understood", "a red car")
+    assert len(visitor.pictures("#maps")) == 2
 
 
 def test_an_unknown_word_is_named_with_what_is_known(visitor):

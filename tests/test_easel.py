@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from pipelines import easel, recipes
 from pipelines.data.captions import parse
@@ -13,32 +13,21 @@ from pipelines.examples import examples as toys
 from pipelines.jobs import Gate
 from pipelines.layouts import check_layout
 from pipelines.memo import Memo
-from pipelines.packs import Component
-from pipelines.registry import methods
-from pipelines.training import scene_segmenter
+from pipelines.registry import METHODS, methods
 from pipelines.workbench import Services, task
 
 QUICK = {"num_steps": 5}
 
 
 @pytest.fixture(scope="module")
-def services(untrained_pack, tmp_path_factory):
-    """The untrained pack with an untrained segmentation network; files are kept in memory."""
-    from pipelines import packs
-    from pipelines.model_cache import ModelCache
-
-    folder = tmp_path_factory.mktemp("segmenter")
-    scene_segmenter.build().network.save_pretrained(folder)
-    segmenter = Component("scene_segmenter", str(folder))
-    components = {**untrained_pack.components, "scene_segmenter": segmenter}
-    pack = dataclasses.replace(untrained_pack, components=components)
-    cache = ModelCache(2**30, packs.LOADERS, packs={pack.name: pack})
-    return Services(cache, Memo(2**20), Gate(), pack, lambda image, name: image)
+def services(untrained_pack, watched_cache):
+    """The untrained pack; files are kept in memory."""
+    return Services(watched_cache, Memo(2**20), Gate(), untrained_pack, lambda image, name: image)
 
 
-def order(layout, *names, **values):
+def order(layout, *names, picture=None, **values):
     tasks = [task(name, {**QUICK, **values}, "layouts") for name in names]
-    return easel.PaintOrder(layout, 3, tasks)
+    return easel.PaintOrder(layout, 3, tasks, picture)
 
 
 def test_a_layout_comes_back_from_the_layer_it_is_painted_on():
@@ -96,7 +85,7 @@ def test_every_method_paints_and_is_measured(services):
         assert len(one.numbers["overlaps"]) == 2
         assert all(0 <= overlap <= 1 for overlap in one.numbers["overlaps"])
         assert one.numbers["success"] in (True, False)
-        guided = one.recipe["method"].startswith("zestguide")
+        guided = "initial" in METHODS[one.recipe["method"]].takes
         assert bool(one.attention) == bool(one.numbers["loss"]) == guided
         assert (one.numbers["gradients"] > 0) == guided
 
@@ -115,6 +104,52 @@ def test_a_recipe_paints_the_same_bytes_again(services):
     assert recipes.fingerprint(second.picture.convert("RGB")) == recipe["result"]
 
 
+def test_what_is_not_painted_stays_as_it_is(services):
+    wide = toys()[0].toy.image.resize((300, 200))
+    layout = easel.examples()[2].layout
+    done = easel.carry_out(
+        services, order(layout, "zestguide", "plain_sampling", picture=wide), lambda step: None
+    )
+    kept, new = (one.picture for one in done.results)
+    assert kept.size == wide.size
+    inside = np.zeros((200, 300), bool)
+    square = Image.fromarray(layout.labels > 0).resize((200, 200))
+    inside[:, 50:250] = np.asarray(square)
+    grown = np.asarray(Image.fromarray(inside).filter(ImageFilter.MaxFilter(9)))
+    changed = (np.asarray(kept) != np.asarray(wide)).any(-1)
+    assert changed[inside].mean() > 0.9
+    assert not changed[~grown].any()
+    assert new.size == (128, 128)
+    assert any("Plain sampling cannot start from a picture" in note for note in done.notes)
+    assert done.results[0].recipe["initial"] == recipes.fingerprint(wide)
+
+
+def test_the_maps_are_told_while_it_runs(services):
+    layout = easel.examples()[0].layout
+    one = order(layout, "zestguide", tau=1.0)
+    shown = []
+
+    def look(step):
+        views = easel.attention_views(layout, one.seen)
+        shown.append([np.asarray(image).tobytes() for image, _ in views])
+
+    easel.carry_out(services, one, look)
+    assert len({tuple(maps) for maps in shown}) == QUICK["num_steps"]
+    assert all(len(maps) == 2 for maps in shown)
+
+
+def test_strength_zero_would_be_no_segment_and_more_than_two_too_much():
+    layout = easel.examples()[0].layout
+    texts = [segment.text for segment in layout.segments]
+    layer = easel.layer_of(layout)
+    weaker = easel.layout_of(layer, "", texts, [0.5, 2.0])
+    assert [segment.strength for segment in weaker.segments] == [0.5, 2.0]
+    assert [s.strength for s in easel.reworded(weaker, "", ["a cat", "a dog"]).segments] == [0.5, 2]
+    for strengths in ([0.0, 1.0], [1.0, 2.1]):
+        with pytest.raises(InputError, match="strength"):
+            easel.layout_of(layer, "", texts, strengths)
+
+
 def test_words_beyond_the_last_token_get_a_sentence(services):
     layout = easel.examples()[0].layout
     layout = dataclasses.replace(layout, prompt="a horse on the grass " * 10)
@@ -130,6 +165,8 @@ def test_without_a_segmentation_network_the_reason_is_told(services):
     done = easel.carry_out(poor, order(layout, "plain_sampling"), lambda step: None)
     assert done.results[0].numbers["overlaps"] == [None]
     assert any("overlaps are not measured" in note for note in done.notes)
+    with pytest.raises(InputError, match="no model for this"):
+        easel.carry_out(poor, order(layout, "external_classifier"), lambda step: None)
 
 
 def test_methods_of_another_tab_are_refused():

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import types
 
 import numpy as np
 import pytest
@@ -18,18 +20,10 @@ def save(tmp_path, image, recipe=None):
     return path
 
 
-def recipe_of(layout):
-    return {
-        "prompt": layout.prompt,
-        "segments": [vars(segment) for segment in layout.segments],
-        "labels_png": recipes.labels_text(layout.labels),
-    }
-
-
 @pytest.mark.parametrize("example", easel.examples(), ids=lambda example: example.title)
 def test_a_result_gives_its_layout_back(tmp_path, example):
     picture = Image.new("RGB", (128, 128))
-    again = read_layout(save(tmp_path, picture, recipe_of(example.layout)))
+    again = read_layout(save(tmp_path, picture, easel.recipe_of_layout(example.layout)))
     assert again.prompt == example.layout.prompt
     assert again.segments == example.layout.segments
     assert np.array_equal(again.labels, example.layout.labels)
@@ -50,7 +44,7 @@ def test_a_label_map_gives_segments_by_size_that_wait_for_words(tmp_path):
 def test_photos_and_damaged_recipes_get_a_sentence(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     blank = Image.new("RGB", (64, 64), "white")
-    good = recipe_of(easel.examples()[0].layout)
+    good = easel.recipe_of_layout(easel.examples()[0].layout)
     for image, recipe, phrase in (
         (Image.fromarray(noise), None, "something else"),
         (blank, None, "something else"),
@@ -58,9 +52,31 @@ def test_photos_and_damaged_recipes_get_a_sentence(tmp_path):
         (blank, {**good, "labels_png": "AAAA"}, "damaged"),
         (blank, {**good, "segments": []}, "damaged"),
         (blank, {**good, "segments": "no list"}, "damaged"),
+        (
+            blank,
+            {**good, "segments": [{**one, "strength": 9} for one in good["segments"]]},
+            "damaged",
+        ),
     ):
         with pytest.raises(InputError, match=phrase):
             read_layout(save(tmp_path, image, recipe))
+
+
+def test_a_saved_layout_comes_back_even_without_its_recipe(tmp_path):
+    layout = easel.examples()[0].layout
+    stronger = dataclasses.replace(
+        layout, segments=tuple(dataclasses.replace(s, strength=1.5) for s in layout.segments)
+    )
+    filed = []
+    services = types.SimpleNamespace(file=lambda image, name: filed.append(image))
+    easel.layout_file(services, stronger)
+    (image,) = filed
+    again = read_layout(save(tmp_path, image, image.info[recipes.PNG_KEY]))
+    assert again.segments == stronger.segments
+    assert np.array_equal(again.labels, stronger.labels)
+    bare = read_layout(save(tmp_path, image))
+    sizes = [(bare.labels == i).sum() for i in (1, 2)]
+    assert sizes == sorted(((again.labels == i).sum() * 16 for i in (1, 2)), reverse=True)
 
 
 def test_what_is_no_picture_is_refused(tmp_path):

@@ -7,17 +7,25 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from tiny_pack import tiny_scene_model
+from torch.nn import functional as F
 
 from pipelines.diffusion import ddim
 from pipelines.diffusion.attention import AttentionStore, PhraseError, biased, capture
 from pipelines.diffusion.guidance import classifier_free
+from pipelines.external_classifier import external_classifier
 from pipelines.layouts import Layout, Segment
-from pipelines.method_params import MultiDiffusionParams, PaintWithWordsParams, ZestGuideParams
+from pipelines.method_params import (
+    ClassifierGuidanceParams,
+    MultiDiffusionParams,
+    PaintWithWordsParams,
+    ZestGuideParams,
+)
 from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
 from pipelines.multidiffusion import colour_latents, multidiffusion, regions
 from pipelines.noise import seeded_noise, sub_seed
 from pipelines.paint_with_words import paint_with_words
 from pipelines.painting import paint_bias, words_of
+from pipelines.training import scene_segmenter
 from pipelines.zestguide import maps_of, segmentation, zest_loss, zestguide
 
 STEPS = 6
@@ -101,6 +109,32 @@ def test_guidance_brings_the_attention_to_the_painting(model):
     (weak,), (strong,) = (run.losses[-1] for run in runs)
     assert strong < weak
     assert runs[0].losses[0] == runs[1].losses[0]  # before the first update they are equal
+
+
+def test_an_initial_picture_changes_where_it_was_painted_and_nowhere_else(model):
+    initial = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    with torch.no_grad():
+        kept = model.decode_latents(model.encode_images(initial))
+    made = zestguide(model, [layout()], ZEST, seeds=[5], initial=initial).images
+    inside = torch.from_numpy(layout().labels > 0)
+    far = F.max_pool2d(inside[None].float(), 65, 1, 32)[0] == 0  # beyond the decoder's reach
+    assert far.sum() > 100
+    torch.testing.assert_close(made[..., far], kept[..., far], rtol=0, atol=1e-4)
+    assert (made - kept)[..., inside].abs().mean() > 0.05
+
+
+def test_an_external_classifier_leads_only_what_it_knows(model):
+    segmenter = scene_segmenter.build().eval()
+    assert segmenter.class_of("a red, cat!") == 1 + segmenter.classes.index("cat")
+    assert segmenter.class_of("a catalogue") is None
+    params = ClassifierGuidanceParams(num_steps=STEPS, eta=3.0, tau=1.0)
+    led = external_classifier(model, [layout()], params, seeds=[5], segmenter=segmenter)
+    assert led.attention.shape == (1, 2, 128, 128)
+    assert led.losses[-1][0] < led.losses[0][0]
+    unknown = layout(words=("something", "nothing"))
+    left = external_classifier(model, [unknown], params, seeds=[5], segmenter=segmenter)
+    wanted = plain_sample(model, "at night, something, nothing", 5)
+    torch.testing.assert_close(left.images, wanted, rtol=0, atol=1e-4)
 
 
 def test_the_gradient_is_normalised_to_the_step_that_eta_names(model):
