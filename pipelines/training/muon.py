@@ -8,11 +8,13 @@ takes no convolutions and works in bfloat16, which many CPUs lack.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
 
+ADAMW_PART = 0.5
+"""Rate of what AdamW trains, as a part of Muon's."""
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
@@ -35,6 +37,23 @@ def orthogonal(matrix: Tensor) -> Tensor:
         product = factor @ product
         gram = factor @ gram @ factor
     return product @ matrix
+
+
+def muon_and_adamw(
+    named: Iterable[tuple[str, nn.Parameter]], lr: float, outer: Collection[str]
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices inside a network and AdamW for all the rest.
+
+    The rest are vectors, depthwise convolutions, and layers one part of whose name is in `outer`:
+    the first, the last and embeddings (Jordan et al.).
+    """
+    inner, rest = [], []
+    for name, weight in named:
+        is_matrix = weight.ndim >= 2 and weight.shape[1] > 1
+        is_outer = any(part in outer for part in name.split("."))
+        (inner if is_matrix and not is_outer else rest).append(weight)
+    settings = {"betas": (0.9, 0.99), "weight_decay": 0.01, "fused": True}
+    return [Muon(inner, lr), torch.optim.AdamW(rest, lr * ADAMW_PART, **settings)]
 
 
 class Muon(torch.optim.Optimizer):

@@ -37,7 +37,7 @@ from pipelines.training.common import (
     write_json,
 )
 from pipelines.training.grounding import class_tokens, grounding_loss, noun_masks
-from pipelines.training.muon import Muon
+from pipelines.training.muon import muon_and_adamw
 from pipelines.training.scene_data import SceneSet
 
 MAX_TOKENS = 32
@@ -164,12 +164,6 @@ def velocity_loss(
     return F.mse_loss(predicted, velocity)
 
 
-def is_inner_matrix(name: str, weight: torch.Tensor) -> bool:
-    """Return whether Muon trains a weight: all matrices but the first, the last and embeddings."""
-    outer = ("conv_in", "conv_out", "embedding", "embeddings")
-    return weight.ndim >= 2 and not any(part in outer for part in name.split("."))
-
-
 def main(argv: Sequence[str] | None = None) -> Path:
     """Train (or resume) and write the scene pack entry; return its folder."""
     options = parser(__doc__)
@@ -197,17 +191,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     schedule = NoiseSchedule.from_config(scheduler.config)
     alphas_cumprod = schedule.alphas_cumprod.float().to(args.device)
     modules = [*unet.named_parameters(), *text_encoder.named_parameters()]
-    orthogonal = {name: p for name, p in modules if is_inner_matrix(name, p)}
-    optimizers = [
-        Muon(orthogonal.values(), args.learning_rate),
-        torch.optim.AdamW(
-            [p for name, p in modules if name not in orthogonal],
-            args.learning_rate / 2,
-            betas=(0.9, 0.99),
-            weight_decay=0.01,
-            fused=True,
-        ),
-    ]
+    outer = "conv_in", "conv_out", "embedding", "embeddings"
+    optimizers = muon_and_adamw(modules, args.learning_rate, outer)
     autocast = torch.autocast("cuda", torch.bfloat16, enabled=args.device == "cuda")
 
     def loss_of_step(progress: Progress):

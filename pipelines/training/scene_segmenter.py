@@ -19,6 +19,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 from pipelines.data.scenes import CLASSES
 from pipelines.models.segmenter import SceneSegmenter
 from pipelines.training.common import TOYBOX, Average, Progress, parser, train, write_json
+from pipelines.training.muon import muon_and_adamw
 from pipelines.training.scene_data import SceneSet, class_indices
 from pipelines.training.scene_judge import disturb
 
@@ -58,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     classes = class_indices(scenes.scenes)
     segmenter = build().to(args.device)
     average = Average(segmenter, 0.998)
-    optimizer = torch.optim.AdamW(segmenter.parameters(), 1e-3, weight_decay=0.02, fused=True)
+    outer = "patch_embeddings", "classifier"
+    optimizers = muon_and_adamw(segmenter.named_parameters(), 2e-3, outer)
 
     def loss_of_step(progress: Progress):
         rows = rng.integers(len(scenes), size=args.batch)
@@ -74,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         args,
         name="scene_segmenter",
         parts={"segmenter": segmenter, "average": average.module},
-        optimizers=[optimizer],
+        optimizers=optimizers,
         loss_of_step=loss_of_step,
         after_step=lambda p: average.update(segmenter, p.step),
         decay_from=0.5,
