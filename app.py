@@ -88,11 +88,20 @@ COPY_LINK = """(picture, source, target, seed) => {
 SHOW_RESULT = """() => {
     if (innerWidth < 700) document.querySelector("#result").scrollIntoView({behavior: "smooth"});
 }"""
-TAKE_PEN = """() => requestAnimationFrame(() => {
-    // the brush in hand keeps its colour until it is taken up again
-    for (const tool of ["Erase", "Brush"])
-        document.querySelector(`#easel button[aria-label="${tool}"]`)?.click();
-})"""
+BRUSH_RADIUS_PX = 36
+TAKE_PEN = """(pen) => {
+    // as a hand would: brush, palette, colour; a brush given by the server keeps its old colour
+    const find = (css) => document.querySelector("#easel " + css);
+    const palette = "button[aria-label=Color]";
+    if (!find(palette)) find("button[aria-label=Brush]")?.click();
+    requestAnimationFrame(() => {
+        find(palette)?.click();
+        requestAnimationFrame(() => {
+            find(`.swatch button:nth-child(${pen})`)?.click();
+            find(palette)?.click();
+        });
+    });
+}"""
 STILL: dict[str, Any] = {"format": "png", "interactive": False}
 STRIP: dict[str, Any] = {**STILL, "allow_preview": False, "buttons": []}
 
@@ -831,12 +840,6 @@ def mask_inspect_tab(page: Page) -> None:
 # ---------------------------------------------------------------- Segmentation to image
 
 
-def pens(chosen: int) -> gr.Brush:
-    """Return the brush that paints segment `chosen`."""
-    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in easel.PALETTE]
-    return gr.Brush(48, colors=colours, default_color=colours[chosen], color_mode="fixed")
-
-
 def segment_css() -> str:
     """Return the style that gives pens and words of segment i the colour of its paint."""
     rules = (
@@ -850,6 +853,7 @@ def painting_tab(page: Page) -> None:
     """Build the Segmentation-to-image tab: paint where things belong, compare the methods."""
     offered = methods("layouts")
     shelf = easel.examples()
+    colours = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in easel.PALETTE]
     blank_layer = Image.new("RGBA", (easel.CANVAS_PX, easel.CANVAS_PX))  # with one, the pen is out
     gr.Markdown("**Try one** – a click paints it", elem_classes="lead")
     strip = gr.Gallery(
@@ -870,8 +874,8 @@ def painting_tab(page: Page) -> None:
                 label="Paint where things belong; the eraser takes away", type="pil", format="png",
                 image_mode="RGBA", fixed_canvas=True, layers=False, height=easel.CANVAS_PX + 90,
                 canvas_size=(easel.CANVAS_PX, easel.CANVAS_PX), transforms=(), sources=(),
-                elem_id="easel", interactive=True, brush=pens(0), eraser=gr.Eraser(48),
-                visible=False,
+                elem_id="easel", interactive=True, eraser=gr.Eraser(BRUSH_RADIUS_PX), visible=False,
+                brush=gr.Brush(BRUSH_RADIUS_PX, colours, colours[0], color_mode="fixed"),
                 value={"background": None, "layers": [blank_layer], "composite": None},
             )  # fmt: skip
             with gr.Row():
@@ -1072,9 +1076,6 @@ def painting_tab(page: Page) -> None:
         path = easel.layout_file(page.services, painted_layout(data))
         return gr.DownloadButton(value=path, visible=True)
 
-    def choose_pen(name: str) -> Any:
-        return gr.ImageEditor(brush=pens(int(name) - 1))
-
     def look_closer(session: Session, event: gr.SelectData) -> View:
         if not 0 <= event.index < len(session.paintings):
             raise InputError("That picture is no longer kept. Please paint again.")
@@ -1092,8 +1093,7 @@ def painting_tab(page: Page) -> None:
     page.parts["easel"] = painter
     # An editor that is born on a hidden tab takes its width for 350 pixels.
     page.quiet(page.tab["paint"].select, bring_easel_back, None, painter)
-    chosen_pen = page.quiet(pen.change, choose_pen, pen, painter)
-    chosen_pen.then(None, js=TAKE_PEN, api_visibility="private")
+    pen.change(None, pen, None, js=TAKE_PEN, api_visibility="private")
     page.quiet(save.click, save_layout, {painter, prompt, *words, *strengths}, saved)
     moved = page.quiet(photo.change, set_backdrop, [photo, painter], painter)
     page.quiet(moved.then, bring_easel_back, None, painter)

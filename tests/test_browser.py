@@ -61,8 +61,11 @@ def driver(tmp_path_factory):
     options.binary_location = browser
     for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
+    downloads = tmp_path_factory.mktemp("downloads")
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(control))
+    driver.downloads = downloads
     yield driver
     driver.quit()
 
@@ -230,7 +233,7 @@ def test_one_click_on_a_layout_paints_it(visitor):
     assert visitor.see("#painting_numbers td", "Plain sampling")
 
 
-def test_two_segments_painted_with_the_pointer_are_read_and_obeyed(visitor, tmp_path):
+def test_two_segments_painted_with_the_pointer_are_read_and_obeyed(visitor):
     visitor.open()
     visitor.click("button[role=tab]", "Segmentation to image")
     visitor.see("#easel button[aria-label*=rush]")
@@ -244,18 +247,16 @@ def test_two_segments_painted_with_the_pointer_are_read_and_obeyed(visitor, tmp_
         stroke = ActionChains(driver, duration=50).move_to_element_with_offset(canvas, x, -60)
         stroke.click_and_hold().move_by_offset(0, 60).move_by_offset(0, 60).release().perform()
         zoom = int(re.search(r"(\d+)%", visitor.see("#easel").text)[1]) / 100
-        reach[int(pen)] = 256 + x / zoom, 120 / zoom + 48
+        reach[int(pen)] = 256 + x / zoom, 120 / zoom + 2 * app.BRUSH_RADIUS_PX
     visitor.click("button", "Save this layout")
-    link = visitor.until(lambda: visitor.see("#saved").get_attribute("href"))
-    path = tmp_path / "layout.png"
-    path.write_bytes(requests.get(link, timeout=30).content)
-    layout = read_layout(path)
+    visitor.click("#saved")
+    layout = read_layout(visitor.until(lambda: next(driver.downloads.glob("*.png"), None)))
     assert [segment.text for segment in layout.segments] == ["a red car", "a tree"]
     for i, (middle, height) in reach.items():
         rows, columns = np.nonzero(layout.labels == i)
         assert abs(columns.mean() - middle) < 6
         assert abs(rows.mean() - 256) < 6
-        assert abs(np.ptp(columns) - 48) < 8
+        assert abs(np.ptp(columns) - 2 * app.BRUSH_RADIUS_PX) < 8
         assert abs(np.ptp(rows) - height) < 12
     visitor.click("#paint")
     visitor.see("#painted", "Done")
