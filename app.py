@@ -1208,7 +1208,7 @@ def public_endpoints(page: Page) -> None:
 
     def paint(
         layout: str | None, prompt: str, words: Any, method: str, seed: float, parameters: Any,
-        picture: Image.Image | None, request: gr.Request,
+        picture: Image.Image | None = None, request: gr.Request = None,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """Paint a layout file; `words` has one text for each segment, none keeps the file's own.
 

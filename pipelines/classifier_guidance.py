@@ -10,14 +10,17 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipelines.diffusion import ddim
 from pipelines.diffusion.guidance import classifier_free
 from pipelines.edits import Counter, latent_mask, report
 from pipelines.method_params import ClassifierGuidanceParams
-from pipelines.models.latent_diffusion import LatentDiffusion
+from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
 from pipelines.painting import Paintings, Words, painted_eps, starting_noise
 from pipelines.results import OnStep
+
+SMALLEST = 1e-6
 
 Criterion = Callable[[Tensor, int], tuple[Tensor, Tensor, Tensor]]
 """(noisy latents, t) -> eps given the text (B, C, h, w), the loss of every image (B,), and the
@@ -44,7 +47,12 @@ def classifier_guidance(
         initial: (B, 3, S, S) in [-1, 1]; then only cells that segments touch are painted, and the
             rest follows the noised pictures (blended diffusion, Avrahami et al. 2022, arXiv
             2111.14818, in latents).
+
+    Raises:
+        ValueError: more layouts than one call of the UNet takes.
     """
+    if len(words.texts) > MAX_BATCH:
+        raise ValueError(f"at most {MAX_BATCH} layouts at once, got {len(words.texts)}")
     text, empty = model.embed_text(words.texts), model.embed_text([""])
     eps_model = Counter(painted_eps(model, model.unet, words, paint_with_words))
     eps_plain = Counter(model.eps)
@@ -83,3 +91,9 @@ def classifier_guidance(
         latents = torch.where(inside, latents, kept)
     evaluations = eps_model.samples + eps_plain.samples + gradients
     return Paintings(model.decode_latents(latents), seen, tuple(losses), evaluations, gradients)
+
+
+def cross_entropy(shown: Tensor, wanted: Tensor) -> Tensor:
+    """Return the binary cross-entropy of maps (B, K, h, w) in [0, 1], (B, K)."""
+    clamped = shown.clamp(SMALLEST, 1 - SMALLEST)
+    return F.binary_cross_entropy(clamped, wanted, reduction="none").mean((2, 3))

@@ -13,16 +13,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipelines.classifier_guidance import classifier_guidance
+from pipelines.classifier_guidance import classifier_guidance, cross_entropy
 from pipelines.diffusion import ddim
 from pipelines.diffusion.schedule import CLEAN
 from pipelines.layouts import Layout
 from pipelines.method_params import ClassifierGuidanceParams
-from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
+from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.segmenter import SceneSegmenter
 from pipelines.painting import Paintings, words_of
 from pipelines.results import OnStep
-from pipelines.zestguide import cross_entropy
 
 
 def external_classifier(
@@ -41,8 +40,6 @@ def external_classifier(
         PhraseError: the words of a segment are beyond the model's last token.
         ValueError: more layouts than one call of the UNet takes.
     """
-    if len(layouts) > MAX_BATCH:
-        raise ValueError(f"at most {MAX_BATCH} layouts at once, got {len(layouts)}")
     words = words_of(model, layouts)
     text = model.embed_text(words.texts)
     classes = torch.zeros(words.strengths.shape, dtype=torch.long, device=model.device)  # (B, K)

@@ -19,17 +19,14 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from pipelines.classifier_guidance import classifier_guidance
+from pipelines.classifier_guidance import SMALLEST, classifier_guidance, cross_entropy
 from pipelines.diffusion.attention import AttentionStore, capture
 from pipelines.layouts import Layout
 from pipelines.method_params import ZestGuideParams
-from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
+from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.painting import Paintings, Words, painted_eps, words_of
 from pipelines.results import OnStep
-
-SMALLEST = 1e-6
 
 
 def zestguide(
@@ -50,8 +47,6 @@ def zestguide(
         PhraseError: the words of a segment are beyond the model's last token.
         ValueError: more layouts than one call of the UNet takes.
     """
-    if len(layouts) > MAX_BATCH:
-        raise ValueError(f"at most {MAX_BATCH} layouts at once, got {len(layouts)}")
     words = words_of(model, layouts)
     text = model.embed_text(words.texts)
     unet, store = capture(model.unet)  # its maps are those without paint-with-words
@@ -107,9 +102,3 @@ def maps_of(store: AttentionStore, params: ZestGuideParams) -> list[Tensor]:
         for name in layers
         for head in range(store.maps[name].shape[1])
     ]
-
-
-def cross_entropy(shown: Tensor, wanted: Tensor) -> Tensor:
-    """Return the binary cross-entropy of maps (B, K, h, w) in [0, 1], (B, K)."""
-    clamped = shown.clamp(SMALLEST, 1 - SMALLEST)
-    return F.binary_cross_entropy(clamped, wanted, reduction="none").mean((2, 3))
