@@ -32,6 +32,13 @@ def test_a_painting_carries_a_recipe_that_paints_its_bytes_again(client, tmp_pat
     assert [segment["text"] for segment in report["recipe"]["segments"]] == words
     again, _ = paint(picture)  # layout, prompt and words come out of the picture itself
     assert Path(again).read_bytes() == Path(picture).read_bytes()
+    photo = tmp_path / "photo.png"
+    Image.effect_noise((90, 70), 60).convert("RGB").save(photo)
+    kept, report = paint(tmp_path / "labels.png", words=words, picture=handle_file(photo))
+    assert report["recipe"]["initial"]
+    before, after = (np.asarray(Image.open(path).convert("RGB")) for path in (photo, kept))
+    assert (before[:, :10] == after[:, :10]).all()  # beyond the central square
+    assert (before != after).any()
     for options, phrase in (
         ({}, "has no words"),
         ({"words": ["a tree"]}, "list of as many texts"),

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from pipelines.data.scenes import CLASSES, COLOURS, PLACES, Scene
 from pipelines.models.judge import SceneJudge, Verdict
 from pipelines.training.common import TOYBOX, Average, Progress, parser, train, write_json
+from pipelines.training.muon import muon_and_adamw
 from pipelines.training.scene_data import SceneSet, class_indices, thing_parts
 
 IGNORED = -100
@@ -84,7 +85,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     config = {"classes": list(CLASSES), "colours": list(COLOURS), "places": list(PLACES)}
     judge = SceneJudge(**config).to(args.device, memory_format=torch.channels_last)
     average = Average(judge, 0.998)
-    optimizer = torch.optim.AdamW(judge.parameters(), 2e-3, weight_decay=0.02, fused=True)
+    outer = "class_embedding", "maps", "place"
+    optimizers = muon_and_adamw(judge.named_parameters(), 2e-3, outer)
 
     def loss_of_step(progress: Progress):
         rows = rng.integers(len(scenes), size=args.batch)
@@ -100,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         args,
         name="scene_judge",
         parts={"judge": judge, "average": average.module},
-        optimizers=[optimizer],
+        optimizers=optimizers,
         loss_of_step=loss_of_step,
         after_step=lambda p: average.update(judge, p.step),
         decay_from=0.4,
