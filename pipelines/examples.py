@@ -69,7 +69,7 @@ _PLANS = (
         ("a horse", "a zebra"),
     ),
     _Plan(
-        "cat-to-dog", "cat → dog", 12, "in a room", (("cat", "black", "plain"),),
+        "cat-to-dog", "cat → dog", 8, "on the grass", (("cat", None, "plain"),),
         ("cat", "dog"),
     ),
     _Plan(
@@ -77,15 +77,15 @@ _PLANS = (
         ("red", "blue"),
     ),
     _Plan(
-        "apple-to-orange", "apple → orange", 7, "on the beach", (("apple", None, "plain"),),
-        ("an apple", "an orange"),
+        "orange-to-lemon", "orange → lemon", 2, "on the beach", (("orange", None, "plain"),),
+        ("an orange", "a lemon"),
     ),
     _Plan(
         "beach-to-snow", "beach → snow", 4, "on the beach", (("bear", None, "plain"),),
         ("on the beach", "in the snow"),
     ),
     _Plan(
-        "cow-to-sheep", "cow → sheep by a tree", 9, "on the grass",
+        "cow-to-sheep", "cow → sheep by a tree", 10, "on the grass",
         (("cow", None, "plain"), ("tree", "green", "plain")),
         ("a cow", "a sheep"), "beside",
     ),
@@ -94,9 +94,9 @@ _PLANS = (
         ("train", "bus"),
     ),
     _Plan(
-        "purple-to-yellow-tent", "purple → yellow tent", 8, "in the desert",
-        (("tent", "purple", "plain"), ("cactus", "green", "plain")),
-        ("purple", "yellow"), "beside",
+        "yellow-to-red-tent", "yellow → red tent", 8, "in the desert",
+        (("tent", "yellow", "plain"), ("cactus", "green", "plain")),
+        ("yellow", "red"), "beside",
     ),
 )  # fmt: skip
 
