@@ -6,7 +6,8 @@ A layout is the true label map of a held-out scene. Eval-all keeps every thing, 
 of at least 5 % of the picture, Eval-few one to three of these, drawn (thesis, section 6.4.1). The
 text is the scene's whole caption. Metrics:
 
-    miou                    of the segmentation network's reading with the layout, over classes
+    miou                    of the segmentation network's reading with the layout, over classes;
+                            external_classifier is led by the very network that scores it
     class_colour_accuracy   of the judge, over all things that the text names
     frechet_distance        to held-out renders, on the judge's features, not Inception's
     cost_ratio_to_ddim      time of one picture against plain sampling, in turns, one run
