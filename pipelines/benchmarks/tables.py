@@ -58,7 +58,7 @@ def origin(name: str, records: Records) -> str:
         return f"`{name}` has not been run yet."
     first = records[0]
     parts = [f"seed {next(r['seed'] for r in records if 'seed' in r)}"]
-    parts += [f"{key} {first[key]}" for key in ("model", "commit") if key in first]
+    parts += [f"{key} {first[key]}" for key in ("steps", "model", "commit") if key in first]
     return f"From `python -m pipelines.benchmarks {name}` ({', '.join(parts)})."
 
 
