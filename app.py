@@ -849,6 +849,15 @@ def segment_css() -> str:
     return "\n".join(rules)
 
 
+def in_pairs(control: Callable[[int], Any]) -> list[Any]:
+    """Build the control of every segment, 1 and on, two in a row."""
+    made = []
+    for first in range(1, len(easel.PALETTE) + 1, 2):
+        with gr.Row():
+            made += [control(first), control(first + 1)]
+    return made
+
+
 def painting_tab(page: Page) -> None:
     """Build the Segmentation-to-image tab: paint where things belong, compare the methods."""
     offered = methods("layouts")
@@ -880,30 +889,19 @@ def painting_tab(page: Page) -> None:
             )  # fmt: skip
             with gr.Row():
                 run, stop = run_controls("Paint", "paint")
-            words = []
-            for first in range(0, len(easel.PALETTE), 2):
-                with gr.Row():
-                    for i in (first, first + 1):
-                        words.append(
-                            gr.Textbox(
-                                label=f"Segment {i + 1}",
-                                placeholder="a red car",
-                                min_width=140,
-                                max_length=MAX_TEXT,
-                                elem_classes=f"segment segment-{i + 1}",
-                            )
-                        )
+            words = in_pairs(
+                lambda i: gr.Textbox(
+                    label=f"Segment {i}", placeholder="a red car", min_width=140,
+                    max_length=MAX_TEXT, elem_classes=f"segment segment-{i}",
+                )
+            )  # fmt: skip
             with gr.Accordion("Strength of each segment", open=False):
-                strengths = []
-                for first in range(0, len(easel.PALETTE), 2):
-                    with gr.Row():
-                        for i in (first, first + 1):
-                            strengths.append(
-                                gr.Slider(
-                                    0.1, MAX_STRENGTH, 1.0, step=0.1, label=f"Segment {i + 1}",
-                                    min_width=140, elem_classes=f"segment-{i + 1}",
-                                )
-                            )  # fmt: skip
+                strengths = in_pairs(
+                    lambda i: gr.Slider(
+                        0.1, MAX_STRENGTH, 1.0, step=0.1, label=f"Segment {i}", min_width=140,
+                        elem_classes=f"segment-{i}",
+                    )
+                )  # fmt: skip
             with gr.Accordion("Start from a picture", open=False, elem_id="backdrop"):
                 gr.Markdown("What is not painted stays as it is: put something into a picture.")
                 photo = Photo(label="Picture", height=160, elem_classes="photo", **PHOTO)

@@ -19,10 +19,11 @@ Eval-few, `cost` times batches of one. `--steps` below 50 is quicker, for all me
 from __future__ import annotations
 
 import dataclasses
+import functools
 import resource
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -40,8 +41,9 @@ from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.segmenter import SceneSegmenter
 from pipelines.packs import Pack
+from pipelines.painting import Paintings
 from pipelines.params import build
-from pipelines.registry import METHODS, methods
+from pipelines.registry import METHODS, Method, methods
 from pipelines.training.scene_data import HELD_OUT, SIZE_PX
 
 BATCH = 20
@@ -115,7 +117,7 @@ def run_setting(
     """Paint all cases with one method, record and return its numbers."""
     method = METHODS[name]
     params = build(method.load_params(), values)
-    more = {"segmenter": segmenter} if "segmenter" in method.takes else {}
+    paint = bound(method, segmenter)
     frechet.reset()
     score = MeanIoU(1 + len(CLASSES))
     right: list[float] = []
@@ -123,7 +125,7 @@ def run_setting(
         part = cases[first : first + BATCH]
         layouts = [case.layout for case in part]
         seeds = [case.seed for case in part]
-        painted = method.load()(model, layouts, params, seeds=seeds, **more)
+        painted = paint(model, layouts, params, seeds=seeds)
         frechet.update(painted.images, real=False)
         seen = segmenter(painted.images).argmax(1)
         wanted = torch.stack([case.classes for case in part])
@@ -137,6 +139,14 @@ def run_setting(
     distance = float(frechet.compute())
     report.add("frechet_distance", name, distance, setting=setting, n=len(cases))
     return {"miou": miou, "accuracy": accuracy}
+
+
+def bound(method: Method, segmenter: SceneSegmenter) -> Callable[..., Paintings]:
+    """Return the function of a method, with the segmentation network where it takes one."""
+    function = method.load()
+    if "segmenter" in method.takes:
+        function = functools.partial(function, segmenter=segmenter)
+    return function
 
 
 def real_pictures(first: int, count: int) -> Iterator[Tensor]:
@@ -225,9 +235,9 @@ def cost(report: Report, model: LatentDiffusion, segmenter: SceneSegmenter, seed
     for case in [cases[0], *cases]:  # the first round warms up
         for method in methods("layouts"):
             params = build(method.load_params(), {})
-            more = {"segmenter": segmenter} if "segmenter" in method.takes else {}
+            paint = bound(method, segmenter)
             started = time.perf_counter()
-            method.load()(model, [case.layout], params, seeds=[case.seed], **more)
+            paint(model, [case.layout], params, seeds=[case.seed])
             seconds.setdefault(method.name, []).append(time.perf_counter() - started)
     medians = {name: statistics.median(row[1:]) for name, row in seconds.items()}
     for name, median in medians.items():

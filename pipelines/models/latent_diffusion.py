@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
 FROZEN_BYTES = 2**28
+"""Weights of a UNet up to which `frozen` may keep them a second time."""
 MAX_BATCH = 64
 """Samples in one UNet call; larger batches are split, which bounds memory and changes nothing."""
 
@@ -191,7 +192,7 @@ def frozen(unet: UNet2DConditionModel, text_tokens: int) -> Callable[..., Tensor
     """Return `unet` traced and frozen, for calls without gradients; None where that does not pay.
 
     A CPU's convolutions want their weights in a layout of their own. Frozen weights are laid out
-    once, others at every call; the result is the same to the bit.
+    once, others at every call; the result is the same to float tolerance.
     """
     if not pays_to_freeze(unet):
         return None

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from transformers import SegformerForSemanticSegmentation
 
 from pipelines.devices import Device
+from pipelines.images import to_tensor
 
 
 class SceneSegmenter(nn.Module):
@@ -43,8 +44,8 @@ class SceneSegmenter(nn.Module):
     @torch.no_grad()
     def class_map(self, image: Image.Image) -> npt.NDArray[np.int64]:
         """Return the class of each pixel of a square RGB picture: 0, or 1 + index in `classes`."""
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 127.5 - 1
-        seen = self(pixels.to(next(self.parameters()).device)).argmax(1)[0]
+        pixels = to_tensor([image], image.width).to(self.network.device)
+        seen = self(pixels).argmax(1)[0]
         return np.asarray(seen.cpu())
 
     @property

@@ -148,7 +148,8 @@ def train(
     progress = resumed(args, name, everything, decay_from)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     parameters = [p for group in groups for p in group["params"]]
-    is_stable = args.rewarm or not is_decayed(progress)
+    is_rewarmed = args.rewarm and fraction_of(args, progress) < decay_from
+    is_stable = is_rewarmed or not is_decayed(progress)
     seen: dict[str, list[float]] = {}  # since the last line of the log
     last_saved, last = time.monotonic(), busy_s()
     while (fraction := fraction_of(args, progress)) < 1.0:
