@@ -21,7 +21,7 @@ import app
 from pipelines import easel, packs
 from pipelines.layout_files import read_layout
 
-PATIENCE_S = 120
+PATIENCE_S = 300
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
