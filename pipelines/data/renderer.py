@@ -137,8 +137,11 @@ def _step(colours, y, x, red, green, blue):
 
 
 @inline
-def _is_edge(colours, hits, y, x):
-    """Whether a pixel differs visibly from one of its four neighbours."""
+def is_edge(colours, hits, y, x):
+    """Whether a pixel differs visibly from one of its four neighbours.
+
+    colours (S, S, 3) in [0, 1], hits (S, S) what each pixel shows.
+    """
     n = hits.shape[0]
     for j, i in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
         if 0 <= j < n and 0 <= i < n:
@@ -255,7 +258,7 @@ def _trace(prims, objects, view, size_px):
     for y in range(n):
         for x in range(n):
             c = (colours[y, x, 0], colours[y, x, 1], colours[y, x, 2])
-            if _is_edge(colours, hits, y, x):
+            if is_edge(colours, hits, y, x):
                 c = _refine(
                     prims,
                     objects,

@@ -69,14 +69,15 @@ def noise(x, y):
 
 
 @inline
-def _box(x, y, z, hx, hy, hz, rounding):
+def box(x, y, z, hx, hy, hz, rounding):
+    """Distance to a rounded box of half sizes (hx, hy, hz), rounding included."""
     ax, ay, az = abs(x) - hx + rounding, abs(y) - hy + rounding, abs(z) - hz + rounding
     bx, by, bz = max(ax, 0.0), max(ay, 0.0), max(az, 0.0)
     return math.sqrt(bx * bx + by * by + bz * bz) + min(max(ax, ay, az), 0.0) - rounding
 
 
 @inline
-def _ellipsoid(x, y, z, ix, iy, iz):
+def ellipsoid(x, y, z, ix, iy, iz):
     """Distance to an ellipsoid from the inverses of its radii."""
     ux, uy, uz = x * ix, y * iy, z * iz
     k = math.sqrt(ux * ux + uy * uy + uz * uz)
@@ -85,7 +86,7 @@ def _ellipsoid(x, y, z, ix, iy, iz):
 
 
 @inline
-def _cone(x, y, z, h, r1, r2, rounding, inverse):
+def cone(x, y, z, h, r1, r2, rounding, inverse):
     """Capped cone along y: radius r1 at -h, r2 at h, then rounded; inverse of its slant squared."""
     q, slope = math.sqrt(x * x + z * z), r2 - r1
     ax, ay = q - min(q, r1 if y < 0.0 else r2), abs(y) - h
@@ -93,6 +94,21 @@ def _cone(x, y, z, h, r1, r2, rounding, inverse):
     bx, by = q - r2 + slope * t, y - h + 2 * h * t
     sign = -1.0 if bx < 0.0 and ay < 0.0 else 1.0
     return sign * math.sqrt(min(ax * ax + ay * ay, bx * bx + by * by)) - rounding
+
+
+@inline
+def limb(x, y, z, ax, ay, az, r1, r2, inverse):
+    """Rounded stick from the origin to a, radius r1 to r2; inverse of its length squared."""
+    h = clamp((x * ax + y * ay + z * az) * inverse, 0.0, 1.0)
+    x, y, z = x - ax * h, y - ay * h, z - az * h
+    return math.sqrt(x * x + y * y + z * z) - (r1 + (r2 - r1) * h)
+
+
+@inline
+def torus(x, y, z, radius, thickness):
+    """Distance to a torus around y."""
+    u = math.sqrt(x * x + z * z) - radius
+    return math.sqrt(u * u + y * y) - thickness
 
 
 @inline
@@ -107,32 +123,38 @@ def primitive(prims, i, x, y, z):
         )
     kind = int(prims[i, 0])
     if kind == 0:
-        d = _ellipsoid(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26])
+        d = ellipsoid(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26])
         if prims[i, 27] > 0.0:
             f = prims[i, 28]
             d -= prims[i, 27] * math.sin(f * x) * math.sin(f * y) * math.sin(f * z)
         return d
     if kind == 1:
-        return _box(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26], prims[i, 27])
+        return box(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26], prims[i, 27])
     if kind == 2:
-        bx, by, bz = prims[i, 24], prims[i, 25], prims[i, 26]
-        h = clamp((x * bx + y * by + z * bz) * prims[i, 29], 0.0, 1.0)
-        x, y, z = x - bx * h, y - by * h, z - bz * h
-        return math.sqrt(x * x + y * y + z * z) - (prims[i, 27] + (prims[i, 28] - prims[i, 27]) * h)
+        return limb(
+            x,
+            y,
+            z,
+            prims[i, 24],
+            prims[i, 25],
+            prims[i, 26],
+            prims[i, 27],
+            prims[i, 28],
+            prims[i, 29],
+        )
     if kind == 3:
-        return _cone(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26], prims[i, 27], prims[i, 28])
+        return cone(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26], prims[i, 27], prims[i, 28])
     if kind == 4:  # roof: gable across x, ridge along z
         d = prims[i, 24] * abs(x) + prims[i, 25] * y - prims[i, 28]
         return max(d, -y, abs(z) - prims[i, 26]) - prims[i, 27]
     if kind == 5:  # torus around y
-        u = math.sqrt(x * x + z * z) - prims[i, 24]
-        return math.sqrt(u * u + y * y) - prims[i, 25]
+        return torus(x, y, z, prims[i, 24], prims[i, 25])
     if kind == 6:  # boxes on a ring around y
         step = 2.0 * math.pi / prims[i, 25]
         a = math.atan2(z, x)
         a -= step * math.floor(a / step + 0.5)
         r = math.sqrt(x * x + z * z)
-        return _box(
+        return box(
             r * math.cos(a) - prims[i, 24],
             y,
             r * math.sin(a),
@@ -144,7 +166,7 @@ def primitive(prims, i, x, y, z):
     step, last = prims[i, 28], prims[i, 29] - 1.0  # boxes in a row along x, centred
     x += 0.5 * last * step
     x -= step * clamp(math.floor(x / step + 0.5), 0.0, last)
-    return _box(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26], prims[i, 27])
+    return box(x, y, z, prims[i, 24], prims[i, 25], prims[i, 26], prims[i, 27])
 
 
 @jit
