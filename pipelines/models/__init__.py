@@ -1,1 +1,1 @@
-"""Thin bundles over library networks: tensors in, tensors out, weights never modified."""
+"""Bundles over library networks, and StyleGAN2: tensors in and out, weights never modified."""
