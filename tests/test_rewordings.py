@@ -1,5 +1,5 @@
 from pipelines.data.captions import caption, parse
-from pipelines.data.rewordings import rewordings
+from pipelines.data.rewordings import contradictions, rewordings
 from pipelines.data.scenes import sample_scene
 from pipelines.data.spec import CLASSES, COLOURS, PLACES
 
@@ -42,3 +42,13 @@ def test_every_rewording_of_a_caption_reads_as_one_change():
 def test_nothing_known_gives_nothing():
     assert rewordings("flamingo") == []
     assert rewordings("") == []
+
+
+def test_contradictions_replace_a_word_and_add_none():
+    text = "a red horse on the beach"
+    others = contradictions(text)
+    assert "a blue horse on the beach" in others
+    assert "a red cow on the beach" in others
+    assert "a red horse on the grass" in others
+    assert not {"a horse on the beach", "a red striped horse on the beach"} & set(others)
+    assert set(others) < set(rewordings(text))

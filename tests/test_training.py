@@ -11,10 +11,17 @@ from torch import nn
 from pipelines.data.spec import CLASSES
 from pipelines.devices import Device
 from pipelines.diffusion.attention import AttentionStore
+from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.segmenter import SceneSegmenter
-from pipelines.training import scene_autoencoder, scene_diffusion, scene_judge, scene_segmenter
+from pipelines.training import (
+    scene_autoencoder,
+    scene_clip,
+    scene_diffusion,
+    scene_judge,
+    scene_segmenter,
+)
 from pipelines.training.common import Average, Progress, parser, rate, train
 from pipelines.training.grounding import grounding_loss, noun_masks
 from pipelines.training.muon import Muon, orthogonal
@@ -100,6 +107,13 @@ def test_segmenter_trains_two_steps_and_opens(work, tmp_path):
     segmenter = SceneSegmenter.from_folder(Path(tmp_path), CPU)
     assert segmenter.classes == list(CLASSES)
     assert segmenter(torch.zeros(2, 3, 128, 128)).shape == (2, 1 + len(CLASSES), 128, 128)
+
+
+def test_clip_trains_two_steps_and_opens(work, tmp_path):
+    scene_clip.main(options(work, tmp_path, 2, "--size", "resnet"))
+    encoder = DualEncoder.from_folder(tmp_path, CPU)
+    assert encoder.embed_texts(["a red horse"]).isfinite().all()
+    assert encoder.embed_images(torch.zeros(1, 3, 128, 128)).isfinite().all()
 
 
 def test_label_maps_become_class_maps_and_masks():

@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = {
+    "clip": "do the CLIPs find the caption of a picture and the picture of a caption",
     "diffedit": "DiffEdit's claims on toy queries with a known true edit",
     "faithfulness": "does the scene model paint what the caption says, and is the judge right",
     "page": "seconds until the app answers, its memory idle and after an edit",

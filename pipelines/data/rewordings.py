@@ -24,6 +24,15 @@ def rewordings(text: str) -> list[str]:
     return list(dict.fromkeys(candidate for candidate in joined if candidate != _tidy(words)))
 
 
+def contradictions(text: str) -> list[str]:
+    """Return the rewordings of `text` that are not true where it is: those that replace a word.
+
+    A text that only says less, or more, may be true as well.
+    """
+    length = len(text.split())
+    return [other for other in rewordings(text) if len(other.split()) == length]
+
+
 def _other_places(words: list[str], i: int) -> list[tuple[str, int]]:
     here = [p for p in PLACES if tuple(words[i : i + len(p.split())]) == tuple(p.split())]
     if not here:

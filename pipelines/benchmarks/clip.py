@@ -1,0 +1,86 @@
+"""How well each CLIP finds the caption of a held-out picture, and the picture of a caption.
+
+python -m pipelines.benchmarks clip [--n 1024] [--json FILE]
+
+Recall at 1 among pools of 256 scenes with their full captions; and how often a picture prefers its
+caption to every text that contradicts it in one word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines.benchmarks.report import Report, parser
+from pipelines.data.captions import caption
+from pipelines.data.rewordings import contradictions
+from pipelines.data.scenes import Scene, render, sample_scene
+from pipelines.models.dual_encoder import DualEncoder
+from pipelines.training.scene_data import HELD_OUT, SIZE_PX
+
+POOL = 256
+BATCH = 64
+ENOUGH = 0.6
+
+
+def held_out(first: int, count: int) -> tuple[list[Scene], Tensor]:
+    """Return scenes that no training saw and their images (N, 3, H, W) in [-1, 1]."""
+    scenes = [sample_scene(HELD_OUT + first + i) for i in range(count)]
+    pixels = np.stack([render(scene, SIZE_PX).image for scene in scenes])
+    return scenes, torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def recall_at_1(queries: Tensor, candidates: Tensor) -> float:
+    """Return how often candidate i is the one nearest to query i; both (N, D), unit vectors."""
+    nearest = (queries @ candidates.T).argmax(1)
+    return (nearest == torch.arange(len(queries), device=nearest.device)).float().mean().item()
+
+
+def prefers_caption(encoder: DualEncoder, image: Tensor, text: str) -> float:
+    """Return 1 if `image` (D,) is nearer to its caption than to all that contradict it, else 0."""
+    return float((encoder.embed_texts([text, *contradictions(text)]) @ image).argmax() == 0)
+
+
+@torch.no_grad()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Record the recalls of every CLIP of the toybox."""
+    from pipelines.devices import pick
+    from pipelines.packs import find
+
+    args = parser(__doc__, n=4 * POOL).parse_args(argv)
+    if args.n % POOL:
+        raise SystemExit(f"--n must be a multiple of {POOL}")
+    pack, report = find("toybox"), Report("clip", seed=args.seed, path=args.json)
+    scenes, images = held_out(500_000 * args.seed, args.n)
+    texts = [caption(scene) for scene in scenes]
+    found = {}
+    for role in [role for role, c in pack.components.items() if c.kind == "dual_encoder"]:
+        encoder = DualEncoder.from_folder(pack.component(role).locate(), pick())
+        pictures = torch.cat([encoder.embed_images(batch) for batch in images.split(BATCH)])
+        words = encoder.embed_texts(texts)
+        pools = list(zip(pictures.split(POOL), words.split(POOL), strict=True))
+        setting = f"among {POOL}"
+        found[role] = report.add(
+            "image_to_text_recall_at_1", role, [recall_at_1(p, w) for p, w in pools],
+            setting=setting,
+        )  # fmt: skip
+        report.add(
+            "text_to_image_recall_at_1", role, [recall_at_1(w, p) for p, w in pools],
+            setting=setting,
+        )  # fmt: skip
+        chosen = [
+            prefers_caption(encoder, *pair) for pair in zip(pictures[:POOL], texts, strict=False)
+        ]
+        report.add("prefers_true_caption", role, chosen, setting="to what contradicts it")
+    report.claim(
+        f"image-to-text recall at 1 of at least {ENOUGH} for every CLIP",
+        min(found.values()) >= ENOUGH,
+        ", ".join(f"{role} {value:.3f}" for role, value in found.items()),
+    )
+
+
+if __name__ == "__main__":
+    main()

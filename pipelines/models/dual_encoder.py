@@ -1,0 +1,81 @@
+"""A CLIP (Radford et al. 2021, arXiv 2103.00020): one open_clip network with its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import open_clip
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.devices import Device
+from pipelines.models.latent_diffusion import weights_fingerprint
+
+
+class DualEncoder:
+    """Pictures and texts in one space of unit vectors; never modified.
+
+    Attributes:
+        name: the folder's name.
+        image_size_px: side of the square that the image encoder sees.
+        dim: D, the length of an embedding.
+    """
+
+    def __init__(
+        self, network: open_clip.CLIP, tokenizer: Callable[..., Tensor], *, name: str,
+        fingerprint: str,
+    ) -> None:  # fmt: skip
+        self.network = network.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name, self.fingerprint = name, fingerprint
+        size = network.visual.preprocess_cfg["size"]  # a side, or height and width
+        self.image_size_px = int(size if isinstance(size, int) else size[0])
+        self.dim = int(network.text_projection.shape[-1])
+
+    @classmethod
+    def from_folder(cls, folder: Path, device: Device) -> DualEncoder:
+        """Load an open_clip folder; safetensors only, nothing downloaded.
+
+        It computes in float32: FlexIT follows gradients through it.
+        """
+        if not (folder / "open_clip_model.safetensors").is_file():
+            raise ValueError(f"{folder} has no open_clip_model.safetensors")
+        source = f"local-dir:{folder}"
+        network = open_clip.create_model(source, precision="fp32", device=device.torch_device)
+        return cls(
+            network,
+            open_clip.get_tokenizer(source),
+            name=folder.name,
+            fingerprint=weights_fingerprint(folder),
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.network.logit_scale.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(p.numel() * p.element_size() for p in self.network.parameters())
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Return unit vectors (B, D) of square images (B, 3, H, H) in [-1, 1]; differentiable."""
+        return F.normalize(self.network.encode_image(self.preprocess(images)), dim=-1)
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return unit vectors (B, D) of texts; the part beyond the context length is cut."""
+        ids = self.tokenizer(list(texts)).to(self.device)
+        return F.normalize(self.network.encode_text(ids), dim=-1)
+
+    def preprocess(self, images: Tensor) -> Tensor:
+        """Return what the image encoder takes: resized with antialiasing, standardised."""
+        settings = self.network.visual.preprocess_cfg
+        size = (self.image_size_px, self.image_size_px)
+        images = images.to(self.device)
+        if images.shape[-2:] != size:
+            images = F.interpolate(images, size, mode="bicubic", antialias=True)
+        mean, std = (images.new_tensor(settings[key]).view(3, 1, 1) for key in ("mean", "std"))
+        return ((images + 1) / 2 - mean) / std

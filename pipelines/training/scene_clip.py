@@ -1,0 +1,157 @@
+"""Train a CLIP on captioned toy scenes; `--size` names one of three architectures.
+
+    python -m pipelines.training.scene_clip --size resnet --batch 96 --minutes 30
+
+The loss of Radford et al. 2021 (arXiv 2103.00020, fig. 3), with hard negatives: every caption comes
+with captions that name one class, colour, pattern or place differently, and its picture must
+prefer the true one (NegCLIP, Yuksekgonul et al. 2023, arXiv 2210.01936). Without them the words of
+a caption that a batch does not need are learnt late. `python -m pipelines.benchmarks clip`
+measures the retrieval.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipelines.data.captions import VOCABULARY
+from pipelines.data.rewordings import contradictions
+from pipelines.training import word_tokenizer
+from pipelines.training.common import TOYBOX, Average, Progress, parser, train, write_json
+from pipelines.training.muon import muon_and_adamw
+from pipelines.training.scene_data import SceneSet
+from pipelines.training.scene_judge import disturb
+
+EMBED_DIM = 128
+MAX_TOKENS = 32
+HARD_NEGATIVES = 4
+MAX_LOGIT_SCALE = math.log(100)
+VISION = {
+    "vit": {"image_size": 128, "layers": 6, "width": 192, "head_width": 32, "patch_size": 16},
+    "resnet": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 24},
+    "resnet_large": {"image_size": 128, "layers": [1, 1, 2, 2], "width": 32},
+}
+MEAN, STD = 0.5, 0.25
+
+
+def build(size: str, folder: Path) -> open_clip.CLIP:
+    """Return one of VISION's architectures, untrained; write its tokenizer and its config."""
+    tokenizer = word_tokenizer.build(VOCABULARY, folder, max_length=MAX_TOKENS)
+    config = {
+        "embed_dim": EMBED_DIM,
+        "vision_cfg": VISION[size],
+        "text_cfg": {
+            "context_length": MAX_TOKENS,
+            "vocab_size": len(tokenizer),
+            "hf_tokenizer_name": "tokenizer",  # any name: a local folder brings its own
+            "width": 128,
+            "heads": 4,
+            "layers": 2,
+        },
+    }
+    preprocessing = {"mean": [MEAN] * 3, "std": [STD] * 3, "interpolation": "bicubic"}
+    write_json(
+        folder / "open_clip_config.json", {"model_cfg": config, "preprocess_cfg": preprocessing}
+    )
+    return open_clip.CLIP(**config)
+
+
+def save(network: open_clip.CLIP, folder: Path) -> None:
+    """Write the weights beside the files that `build` wrote."""
+    weights = {k: v.contiguous() for k, v in network.cpu().half().state_dict().items()}
+    save_file(weights, folder / "open_clip_model.safetensors")
+
+
+def negatives(text: str, count: int, rng: np.random.Generator) -> list[str]:
+    """Return `count` texts that contradict `text` in one word."""
+    others = contradictions(text)
+    return [others[i] for i in rng.choice(len(others), count, replace=len(others) < count)]
+
+
+def contrastive_loss(image_embeds: Tensor, text_embeds: Tensor, scale: Tensor) -> Tensor:
+    """Return the mean of both cross-entropies.
+
+    Args:
+        image_embeds: (B, D), unit vectors.
+        text_embeds: (B + N, D); the first B are the captions of the pictures, the others true of
+            none of them (N may be 0).
+        scale: the inverse temperature.
+    """
+    logits = scale * image_embeds @ text_embeds.T  # (B, B + N)
+    matches = torch.arange(len(logits), device=logits.device)
+    captions = logits[:, : len(logits)]
+    return (F.cross_entropy(logits, matches) + F.cross_entropy(captions.T, matches)) / 2
+
+
+def standardised(images: Tensor, side_px: int) -> Tensor:
+    """Return images (B, 3, H, H) in [-1, 1] as the image encoder takes them."""
+    if images.shape[-1] != side_px:
+        images = F.interpolate(images, (side_px, side_px), mode="bicubic", antialias=True)
+    return ((images + 1) / 2 - MEAN) / STD
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Train (or resume) and write one CLIP's folder in open_clip's layout; return it."""
+    options = parser(__doc__)
+    options.add_argument("--size", choices=VISION, default="resnet")
+    options.add_argument("--hard-negatives", type=int, default=HARD_NEGATIVES)
+    args = options.parse_args(argv)
+    torch.manual_seed(args.seed)
+    rng = np.random.default_rng(args.seed)
+    folder = args.out or TOYBOX / f"clip_{args.size}"
+    scenes = SceneSet(args.work / "scenes")
+    captions = scenes.captions()
+    network = build(args.size, folder).to(args.device, memory_format=torch.channels_last)
+    tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
+    average = Average(network, 0.998)
+    side_px = VISION[args.size]["image_size"]
+    outer = (
+        "conv1",
+        "attnpool",
+        "token_embedding",
+        "positional_embedding",
+        "class_embedding",
+        "text_projection",
+    )
+    optimizers = muon_and_adamw(network.named_parameters(), 2e-3, (*outer, "proj", "c_proj"))
+
+    def loss_of_step(progress: Progress):
+        rows = rng.choice(len(scenes), args.batch, replace=False)
+        images = disturb(scenes.batch(rows, rng.random(args.batch) < 0.5), rng)
+        images = standardised(images.to(args.device), side_px)
+        texts = [captions[row][rng.integers(len(captions[row]))] for row in rows]
+        texts += [n for text in list(texts) for n in negatives(text, args.hard_negatives, rng)]
+        pictures = network.encode_image(images, normalize=True)
+        words = network.encode_text(tokenize(texts).to(args.device), normalize=True)
+        network.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
+        scale = network.logit_scale.exp()
+        loss = contrastive_loss(pictures, words, scale)
+        matches = (pictures @ words.T).argmax(1) == torch.arange(args.batch, device=words.device)
+        numbers = {"loss": loss.item(), "scale": scale.item()}
+        return loss, {**numbers, "recall": matches.float().mean().item()}
+
+    progress = train(
+        args,
+        name=f"clip_{args.size}",
+        parts={"network": network, "average": average.module},
+        optimizers=optimizers,
+        loss_of_step=loss_of_step,
+        after_step=lambda p: average.update(network, p.step),
+        decay_from=0.5,
+    )
+    print(f"{progress.samples} samples in {progress.elapsed_s / 60:.1f} minutes")
+    save(average.module, folder)
+    write_json(folder / "training_log.json", progress.log)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
