@@ -32,7 +32,7 @@ from pipelines.training.scene_judge import disturb
 
 EMBED_DIM = 128
 MAX_TOKENS = 32
-HARD_NEGATIVES = 4
+HARD_NEGATIVES = 2
 MAX_LOGIT_SCALE = math.log(100)
 VISION = {
     "vit": {"image_size": 128, "layers": 6, "width": 192, "head_width": 32, "patch_size": 16},
