@@ -135,6 +135,7 @@ def _download(hub_id: str, revision: str) -> Path:
 
 LOADERS: dict[str, Loader] = {
     "latent_diffusion": _load_with("pipelines.models.latent_diffusion:LatentDiffusion.from_folder"),
+    "perceptual": _load_with("pipelines.models.perceptual:Perceptual.from_folder"),
     "scene_judge": _load_with("pipelines.models.judge:SceneJudge.from_folder"),
     "dual_encoder": _load_with("pipelines.models.dual_encoder:DualEncoder.from_folder"),
     "scene_segmenter": _load_with("pipelines.models.segmenter:SceneSegmenter.from_folder"),

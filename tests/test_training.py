@@ -14,7 +14,9 @@ from pipelines.diffusion.attention import AttentionStore
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
+from pipelines.models.perceptual import Perceptual
 from pipelines.models.segmenter import SceneSegmenter
+from pipelines.training import perceptual as perceptual_training
 from pipelines.training import (
     scene_autoencoder,
     scene_clip,
@@ -114,6 +116,25 @@ def test_clip_trains_two_steps_and_opens(work, tmp_path):
     encoder = DualEncoder.from_folder(tmp_path, CPU)
     assert encoder.embed_texts(["a red horse"]).isfinite().all()
     assert encoder.embed_images(torch.zeros(1, 3, 128, 128)).isfinite().all()
+
+
+@pytest.mark.parametrize("net", ["squeeze", "alex"])
+def test_perceptual_network_trains_two_steps_of_both_stages_and_opens(net, work, tmp_path):
+    perceptual_training.main(options(work, tmp_path, 2, "--net", net))
+    distance = Perceptual.from_folder(Path(tmp_path), CPU)
+    scenes = SceneSet(work / "scenes")
+    forwards, backwards = (
+        scenes.batch(rows, [False] * 12) for rows in (range(12), range(11, -1, -1))
+    )
+    apart = distance.distance(forwards, backwards)
+    assert apart.mean().item() == pytest.approx(perceptual_training.UNRELATED, rel=0.02)
+    assert all(lin.model[-1].weight.min() >= 0 for lin in distance.network.lins)
+    features, layers = (
+        torch.load(work / f"perceptual_{net}_{stage}.pt", weights_only=True)
+        for stage in ("features", "layers")
+    )
+    assert features["progress"]["step"] == layers["progress"]["step"] == 2
+    assert all(w.std() > 0 for w in layers["lins"].values())  # no longer all worth the same
 
 
 def test_label_maps_become_class_maps_and_masks():

@@ -12,6 +12,7 @@ BENCHMARKS = {
     "page": "seconds until the app answers, its memory idle and after an edit",
     "latency": "our DiffEdit against diffusers' in one run",
     "masks": "choose the settings of the refined mask recipe",
+    "perceptual": "does the perceptual distance know which of two pictures is nearer",
     "renderer": "images a second on one core",
     "segmenter": "mean IoU of the segmentation network on held-out renders",
     "zestguide": "do layout methods paint what was painted",

@@ -78,6 +78,14 @@ def sample_query(seed: int, kind: str, *, count: int | None = None) -> EditQuery
     raise RuntimeError(f"no query found for seed {seed}, kind {kind!r}")
 
 
+def changed_twice(seed: int) -> tuple[Scene, Scene, Scene]:
+    """Return a scene, it with one thing recoloured, and that in another place as well."""
+    query = sample_query(seed, "colour")
+    others = [place for place in PLACES if place != query.target.place]
+    place = str(np.random.default_rng((seed, 0x2ED1)).choice(others))
+    return query.source, query.target, replace(query.target, place=place)
+
+
 def render_query(query: EditQuery, size_px: int = 128) -> QueryRender:
     """Render both scenes and the true mask (for "place": everything that is no thing)."""
     source, target = render(query.source, size_px), render(query.target, size_px)

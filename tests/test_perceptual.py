@@ -1,0 +1,94 @@
+import json
+
+import lpips
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipelines.data.distortions import DISTORTIONS, triplets
+from pipelines.devices import Device
+from pipelines.models.perceptual import Perceptual, stored, untrained
+
+CPU = Device("cpu", torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="module", params=["squeeze", "alex"])
+def network(request):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return untrained(request.param)
+
+
+@pytest.fixture
+def perceptual(network, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"net": network.pnet_type}))
+    save_file(stored(network), tmp_path / "model.safetensors")
+    return Perceptual.from_folder(tmp_path, CPU)
+
+
+@pytest.fixture
+def pictures():
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(2, 3, 3, 64, 64, generator=generator) * 2 - 1
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torchvision")  # lpips uses old arguments
+def test_distance_is_that_of_the_lpips_package(network, perceptual, pictures):
+    theirs = lpips.LPIPS(net=network.pnet_type, pretrained=False, pnet_rand=True, verbose=False)
+    theirs.load_state_dict(perceptual.network.state_dict())
+    expected = theirs(*pictures).flatten()
+    assert expected.abs().min() > 1e-4
+    torch.testing.assert_close(perceptual.distance(*pictures), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_weights_on_disk_are_the_networks_in_half_precision(network, perceptual):
+    mine, theirs = perceptual.network.state_dict(), network.state_dict()
+    assert list(mine) == list(theirs)
+    for name, weight in theirs.items():
+        torch.testing.assert_close(mine[name], weight, rtol=1e-3, atol=1e-6)
+    assert torch.equal(mine["scaling_layer.shift"], theirs["scaling_layer.shift"])
+    assert perceptual.nbytes == 4 * sum(p.numel() for p in network.parameters())
+
+
+def test_a_picture_is_no_distance_from_itself_and_order_does_not_matter(perceptual, pictures):
+    a, b = pictures
+    assert torch.equal(perceptual.distance(a, a), torch.zeros(3))
+    torch.testing.assert_close(perceptual.distance(a, b), perceptual.distance(b, a))
+    kept = perceptual.features(a)
+    torch.testing.assert_close(perceptual.distance_to(kept, b), perceptual.distance(a, b))
+
+
+def test_distance_can_be_differentiated(perceptual, pictures):
+    a, b = pictures
+    b = b.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(perceptual.distance(a, b).sum(), b)
+    assert gradient.abs().sum((1, 2, 3)).min() > 0
+    assert not any(p.requires_grad for p in perceptual.network.parameters())
+
+
+def test_an_unknown_or_incomplete_network_is_refused(network, tmp_path):
+    with pytest.raises(ValueError, match="vgg"):
+        untrained("vgg")
+    weights = stored(network)
+    weights.pop("lin0.model.1.weight")
+    (tmp_path / "config.json").write_text(json.dumps({"net": network.pnet_type}))
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(RuntimeError, match="lin0"):
+        Perceptual.from_folder(tmp_path, CPU)
+
+
+@pytest.mark.parametrize("kind", DISTORTIONS)
+def test_the_farther_version_is_distorted_more(kind):
+    generator = torch.Generator().manual_seed(2)
+    smooth = torch.rand(6, 3, 8, 8, generator=generator) * 2 - 1
+    images = torch.nn.functional.interpolate(smooth, (64, 64), mode="bicubic").clamp(-1, 1)
+    labels = torch.zeros(6, 64, 64, dtype=torch.uint8)
+    labels[:, 20:40, 20:40] = 1
+    near, far = triplets(images, labels, kind, 3)
+    assert near.shape == far.shape == images.shape
+    less, more = ((side - images).square().mean((1, 2, 3)) for side in (near, far))
+    assert (more > less).all()
+    assert (less > 0).all()
+    again = triplets(images, labels, kind, 3)
+    assert torch.equal(again[0], near)
+    assert not torch.equal(triplets(images, labels, kind, 4)[1], far) or kind == "recolour"
