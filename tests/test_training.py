@@ -153,7 +153,7 @@ def test_label_maps_become_class_maps_and_masks():
     assert masks.sum() == 2.5
 
 
-def test_velocity_loss_of_a_perfect_network_is_zero():
+def test_velocity_error_of_a_perfect_network_is_zero():
     """Of latents that are all zero the velocity is sqrt(alpha) * noise, and so known."""
     schedule = torch.linspace(0.999, 0.01, 1000)
     latents0 = torch.zeros(4, 4, 8, 8)
@@ -166,8 +166,21 @@ def test_velocity_loss_of_a_perfect_network_is_zero():
         return (torch.zeros_like(noisy),)
 
     text = torch.zeros(4, 1, 8)
-    assert scene_diffusion.velocity_loss(knows, text, latents0, schedule).item() < 1e-10
-    assert scene_diffusion.velocity_loss(knows_nothing, text, latents0, schedule).item() > 0.2
+    assert scene_diffusion.velocity_error(knows, text, latents0, schedule).max() < 1e-10
+    errors = scene_diffusion.velocity_error(knows_nothing, text, latents0, schedule)
+    assert errors.shape == (4, 8, 8)
+    assert errors.mean() > 0.2
+
+
+def test_things_weigh_more_than_their_place_and_pictures_the_same():
+    labels = torch.zeros(2, 128, 128, dtype=torch.uint8)
+    labels[0, :64, :32] = 1
+    labels[0, 64:, :32] = 2
+    weights = scene_diffusion.emphasis(labels, 32)
+    torch.testing.assert_close(weights.mean((1, 2)), torch.ones(2))
+    ratio = weights[0, 0, 0] / weights[0, 0, 31]
+    torch.testing.assert_close(ratio, torch.tensor(scene_diffusion.THING_WEIGHT))
+    assert weights[1].unique().tolist() == [1]
 
 
 def test_nouns_are_grounded_in_their_pixels(tmp_path):
