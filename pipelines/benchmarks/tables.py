@@ -62,27 +62,43 @@ def origin(name: str, records: Records) -> str:
     return f"From `python -m pipelines.benchmarks {name}` ({', '.join(parts)})."
 
 
-def readme(results: Path = RESULTS) -> str:
-    """Return README's results section."""
+BENCHMARKS = {
+    "diffedit": "DiffEdit",
+    "flexit": "FlexIT",
+    "zestguide": "Segmentation to image",
+    "simat": "Retrieval",
+    "latency": "Speed",
+    "page": "The page",
+    "faithfulness": "The scene model and its judge",
+    "masks": "Choosing the refined mask",
+    "segmenter": "The segmentation network",
+    "clip": "The CLIPs",
+    "perceptual": "The perceptual distances",
+    "retrieval": "The retrieval index",
+    "renderer": "The renderer",
+    "solvers": "The fast solver",
+}
+"""What is reported, in this order, under which title."""
+
+
+def overview(results: Path = RESULTS) -> str:
+    """Return README's results: every claim and whether it holds."""
     parts = []
-    for name, title in (
-        ("diffedit", "DiffEdit"),
-        ("zestguide", "Segmentation to image"),
-        ("latency", "Speed"),
-        ("page", "The page"),
-        ("faithfulness", "The scene model and its judge"),
-        ("masks", "Choosing the refined mask"),
-        ("segmenter", "The segmentation network"),
-        ("renderer", "The renderer"),
-        ("solvers", "The fast solver"),
-    ):
+    for name, title in BENCHMARKS.items():
         records = read(name, results)
-        parts += [f"### {title}", origin(name, records)]
         if any("claim" in record for record in records):
-            parts.append(claims(records))
-        if any("metric" in record for record in records):
-            table = measurements(records)
-            parts.append(f"<details><summary>All numbers</summary>\n\n{table}\n\n</details>")
+            parts += [f"### {title}", origin(name, records), claims(records)]
+    missing = [f"`{name}`" for name in BENCHMARKS if not read(name, results)]
+    parts += [f"Not run yet: {', '.join(missing)}."] if missing else []
+    return "\n\n".join(parts)
+
+
+def everything(results: Path = RESULTS) -> str:
+    """Return every number of every benchmark."""
+    parts = []
+    for name, title in BENCHMARKS.items():
+        if records := read(name, results):
+            parts += [f"## {title}", origin(name, records), measurements(records)]
     return "\n\n".join(parts)
 
 
@@ -107,7 +123,8 @@ TOYS = "assets/toybox"
 SCENES = "autoencoder scene_model"
 
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
-    ("README.md", "results", readme),
+    ("README.md", "results", overview),
+    ("assets/results/README.md", "results", everything),
     (f"{TOYS}/scenes/README.md", "numbers", lambda: card("faithfulness", SCENES)),
     (f"{TOYS}/scenes/README.md", "training", lambda: training(f"{TOYS}/scenes")),
     (f"{TOYS}/scene_judge/README.md", "numbers", lambda: card("faithfulness", "render")),
