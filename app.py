@@ -1188,7 +1188,8 @@ def public_endpoints(page: Page) -> None:
     def task_of(method: str, parameters: Any, tab: str = "text_edit") -> Task:
         if not isinstance(parameters or {}, dict):
             raise InputError("The parameters must be an object of names and values.")
-        return workbench.task(method, parameters or {}, tab)
+        defaults = page.services.pack.defaults.get(method, {})
+        return workbench.task(method, {**defaults, **(parameters or {})}, tab)
 
     @polite
     def paint_order(
@@ -1265,9 +1266,13 @@ def public_endpoints(page: Page) -> None:
                 "tab": method.tab,
                 "summary": method.summary,
                 "paper": method.paper,
-                "parameters": [vars(spec) for spec in params.specs(method.load_params())],
+                "parameters": [
+                    vars(spec) | {"default": values[spec.name]}
+                    for spec in params.specs(method.load_params())
+                ],
             }
             for method in METHODS.values()
+            for values in [workbench.preset_values(page.services.pack, method, "")]
         }
 
     def new_scene(seed: float, session: Session) -> tuple[Any, ...]:

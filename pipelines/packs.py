@@ -155,6 +155,8 @@ PACKS: dict[str, Pack] = {
                 "scene_segmenter": Component("scene_segmenter", "toybox/scene_segmenter"),
             },
             vocabulary="pipelines.data.captions:VOCABULARY",
+            # the thesis's learning rate of 1 distorts this model's things
+            defaults={name: {"eta": 0.3} for name in ("zestguide", "zestguide_pww")},
             presets={
                 "fast": {"solver": "dpm2m", "num_steps": 14},
                 "faithful": {"solver": "ddim", "num_steps": 50},

@@ -17,7 +17,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from pipelines import recipes
+from pipelines import packs, recipes
 from pipelines.examples import FOLDER
 
 HORSE = FOLDER / "horse-to-zebra.png"
@@ -86,6 +86,13 @@ def test_methods_are_described_as_declared(client):
     assert list(described) == [method.name for method in app.METHODS.values()]
     strength = next(p for p in described["diffedit"]["parameters"] if p["name"] == "strength")
     assert strength["low"] < strength["default"] < strength["high"]
+
+
+def test_methods_are_described_with_the_defaults_of_the_pack(client):
+    described = client.predict(api_name="/methods")
+    for method, values in packs.find("toybox").defaults.items():
+        shown = {spec["name"]: spec["default"] for spec in described[method]["parameters"]}
+        assert shown | values == shown
 
 
 def test_a_new_scene_is_its_seed(client):

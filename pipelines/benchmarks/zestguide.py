@@ -212,7 +212,7 @@ def ablations(report: Report, run, n: int, seed: int) -> None:
     choices: dict[str, Sequence[object]] = {
         "loss": ("both", "plain", "normalised"),
         "tau": (0.1, 0.25, 0.5, 1.0),
-        "eta": (0.3, 1.0, 2.0, 3.0),
+        "eta": (0.1, 0.3, 1.0, 3.0),
         "averaging": ("global", "layers", "heads"),
         "layers": ("16", "32", "16 and 32", "all"),
         "normalise_gradient": (True, False),
@@ -228,13 +228,15 @@ def ablations(report: Report, run, n: int, seed: int) -> None:
                 run("zestguide", values, cases, setting)
 
 
-def cost(report: Report, model: LatentDiffusion, segmenter: SceneSegmenter, seed: int) -> None:
+def cost(
+    report: Report, model: LatentDiffusion, segmenter: SceneSegmenter, pack: Pack, seed: int
+) -> None:
     """Time one picture of every method against plain sampling, in turns."""
     cases = draw_cases(TIMED, seed, "eval-few")
     seconds: dict[str, list[float]] = {}
     for case in [cases[0], *cases]:  # the first round warms up
         for method in methods("layouts"):
-            params = build(method.load_params(), {})
+            params = build(method.load_params(), pack.defaults.get(method.name, {}))
             paint = bound(method, segmenter)
             started = time.perf_counter()
             paint(model, [case.layout], params, seeds=[case.seed])
@@ -279,7 +281,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     def run(
         name: str, values: Mapping[str, object], cases: Sequence[Case], setting: str
     ) -> dict[str, float]:
-        values = {"num_steps": args.steps, **values}
+        values = {"num_steps": args.steps, **pack.defaults.get(name, {}), **values}
         return run_setting(report, name, values, cases, setting, model, segmenter, judge, frechet)
 
     for part in args.parts:
@@ -288,7 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif part == "ablations":
             ablations(report, run, args.n, args.seed)
         else:
-            cost(report, model, segmenter, args.seed)
+            cost(report, model, segmenter, pack, args.seed)
 
 
 if __name__ == "__main__":
