@@ -5,12 +5,13 @@ shared core -> EditResult -> app.py. Nothing in this package imports gradio; not
 back up. Importing a module does no I/O, picks no device and sets no seed.
 
     errors, results, params, registry, packs     contracts (no torch)
-    model_cache, memo, devices, images, noise    services: loading, reuse, device choice, pixels
+    model_cache, leases, memo, devices, images   services: loading, reuse, device choice, pixels
+    noise                                        a visitor's seed, one stream for each use
     text_edit                                    PIL in, PIL out around every text edit method
-    diffedit, sdedit, baselines                  methods: one paper, one file
+    diffedit, flexit, sdedit, baselines          methods: one paper, one file
     edits, masks                                 what those methods share
     diffusion/    noise schedule, DDIM, fast solvers, guidance, cross-attention capture
-    models/       thin bundles over diffusers and transformers networks
+    models/       thin bundles over diffusers, transformers, open_clip and lpips
     data/         the procedural worlds, their captions and edit queries
     training/     one script for each shipped model
     metrics/      pure functions

@@ -31,6 +31,7 @@ class Edits:
         reconstruct: computes (B, 3, S, S), what decoding without an edit gives back; None for
             methods that do not encode.
         network_evaluations: UNet evaluations, counted by sample, over the whole batch.
+        snapshots: {step: (B, 3, S, S)} of methods that show their way.
         diagnostics: further numbers and lists that JSON can hold.
     """
 
@@ -39,6 +40,7 @@ class Edits:
     difference: Tensor | None = None
     reconstruct: Callable[[], Tensor] | None = None
     network_evaluations: int = 0
+    snapshots: Mapping[int, Tensor] = field(default_factory=dict)
     diagnostics: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -98,6 +98,49 @@ class PromptToPromptParams(SamplingParams):
 
 
 @dataclass(frozen=True)
+class FlexITParams:
+    """FlexIT, with the settings of the paper's experiments (the release's final.yaml)."""
+
+    num_steps: int = ranged(160, 1, 400, 1, "steps down the gradient")
+    learning_rate: float = ranged(
+        0.05, 0.005, 0.2, 0.005, "how far one step goes, as a part of the latents' length"
+    )
+    source_weight: float = ranged(0.4, 0.0, 1.0, 0.05, "how much of the source text is taken away")
+    image_weight: float = ranged(0.2, 0.0, 1.0, 0.05, "pull towards what CLIP sees in the input")
+    perceptual_weight: float = ranged(0.15, 0.0, 1.0, 0.05, "pull towards how the input looks")
+    latent_weight: float = ranged(0.05, 0.0, 1.0, 0.05, "pull towards the input's latents")
+    networks: str = choice(
+        "all",
+        "all",
+        "clip_vit",
+        "clip_resnet",
+        "clip_resnet_large",
+        help="the CLIP networks that are followed: the ensemble or one",
+        label="CLIP networks",
+    )
+    augmentations: int = ranged(
+        1, 0, 32, 1, "turned and cropped views for each network and step; 0 is the picture itself"
+    )
+    space: str = choice(
+        "latent",
+        "latent",
+        "pixels",
+        help="what is changed: the autoencoder's latents or raw pixels",
+    )
+    latent_norm: str = choice(
+        "l21", "l21", "l1", "l2", help="how the latents' change is measured; l21: sparse in places"
+    )
+    loss: str = choice(
+        "dot",
+        "dot",
+        "squared",
+        help="scalar product (as released) or squared distance (as written)",
+    )
+    normalise_gradient: bool = flag(True, "steps of one length; off: as long as the gradient")
+    snapshot_every: int = ranged(32, 0, 64, 8, "steps between pictures kept on the way; 0 is none")
+
+
+@dataclass(frozen=True)
 class CopyParams:
     """Copy has no parameters."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -24,9 +24,20 @@ def seeded_noise(shape: Sequence[int], seeds: Sequence[int], like: Tensor) -> Te
     Returns:
         (B, C, h, w) with B = len(seeds).
     """
+    return _seeded(torch.randn, shape, seeds, like)
+
+
+def seeded_uniform(shape: Sequence[int], seeds: Sequence[int], like: Tensor) -> Tensor:
+    """Return uniform numbers in [0, 1), (B, *shape), drawn as `seeded_noise` draws."""
+    return _seeded(torch.rand, shape, seeds, like)
+
+
+def _seeded(
+    draw: Callable[..., Tensor], shape: Sequence[int], seeds: Sequence[int], like: Tensor
+) -> Tensor:
     if not seeds:
         raise ValueError("seeds must hold one integer for each image, got none")
-    draws = [torch.randn(tuple(shape), generator=_generator(seed)) for seed in seeds]
+    draws = [draw(tuple(shape), generator=_generator(seed)) for seed in seeds]
     return torch.stack(draws).to(device=like.device, dtype=like.dtype)
 
 

@@ -48,7 +48,9 @@ class EditResult:
         seconds: wall time of the method, model loading not included.
         mask: float32 (H, W) in [0, 1] at the size of the input, 1 = edited; None without one.
         reconstruction: the input after encoding and decoding alone, the size of the input.
-        diagnostics: further numbers, lists and strings that JSON can hold.
+        snapshots: {step: picture of the model's size} of methods that show their way.
+        diagnostics: further numbers, lists and strings that JSON can hold; "curves" is
+            {name: one list of values for each picture}.
     """
 
     image: Image.Image
@@ -59,4 +61,5 @@ class EditResult:
     seconds: float
     mask: npt.NDArray[np.float32] | None = None
     reconstruction: Image.Image | None = None
+    snapshots: Mapping[int, Image.Image] = field(default_factory=dict)
     diagnostics: Mapping[str, object] = field(default_factory=dict)

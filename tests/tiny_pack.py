@@ -1,14 +1,27 @@
-"""A scene model of the shipped layout with random weights, small enough to make in a second."""
+"""Models of the shipped layouts with random weights, small enough to make in a second."""
 
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import save_file
 
 from pipelines.data.captions import VOCABULARY
 from pipelines.devices import Device
+from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.latent_diffusion import LatentDiffusion
-from pipelines.training import scene_autoencoder, scene_diffusion, word_tokenizer
+from pipelines.models.perceptual import Perceptual
+from pipelines.training import (
+    perceptual,
+    scene_autoencoder,
+    scene_clip,
+    scene_diffusion,
+    word_tokenizer,
+)
+from pipelines.training.common import write_json
+
+CPU = Device("cpu", torch.device("cpu"), torch.float32)
 
 
 def write_scene_model(folder: Path, *, prediction_type: str = "epsilon") -> Path:
@@ -36,5 +49,44 @@ def write_scene_model(folder: Path, *, prediction_type: str = "epsilon") -> Path
 
 def tiny_scene_model(folder: Path, **options: str) -> LatentDiffusion:
     """Return the model of `write_scene_model`, loaded as the app loads it."""
-    device = Device("cpu", torch.device("cpu"), torch.float32)
-    return LatentDiffusion.from_folder(write_scene_model(folder, **options), device)
+    return LatentDiffusion.from_folder(write_scene_model(folder, **options), CPU)
+
+
+VISION = {
+    "vit": {"image_size": 64, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
+    "resnet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8},
+    "resnet_large": {"image_size": 96, "layers": [1, 1, 1, 1], "width": 8},
+}
+"""The three CLIPs, much smaller."""
+
+
+def write_clip(size: str, folder: Path) -> Path:
+    """Write an untrained CLIP of a shipped kind as an open_clip folder."""
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        torch.manual_seed(0)
+        patch.setitem(scene_clip.VISION, size, VISION[size])
+        scene_clip.save(scene_clip.build(size, folder), folder)
+    return folder
+
+
+def write_perceptual(net: str, folder: Path) -> Path:
+    """Write an untrained perceptual network."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = perceptual.build(net)
+    write_json(folder / "config.json", {"net": net})
+    save_file(perceptual.stored(network), folder / "model.safetensors")
+    return folder
+
+
+def tiny_clips(folder: Path) -> dict[str, DualEncoder]:
+    """Return three untrained CLIPs by their roles."""
+    return {
+        f"clip_{size}": DualEncoder.from_folder(write_clip(size, folder / size), CPU)
+        for size in VISION
+    }
+
+
+def tiny_perceptual(folder: Path, net: str = "squeeze") -> Perceptual:
+    """Return an untrained perceptual network, loaded as the app loads it."""
+    return Perceptual.from_folder(write_perceptual(net, folder), CPU)
