@@ -16,7 +16,7 @@ import html
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+import pandas as pd
 from gradio import processing_utils
 from PIL import Image
 from starlette.middleware import Middleware
@@ -69,6 +70,8 @@ HISTORY = 24
 PAINT_OPACITY = 0.6
 PAINT = "#{:02x}{:02x}{:02x}".format(*views.TINT), PAINT_OPACITY
 CSS = Path(__file__).parent / "assets" / "app.css"
+DRAWN = "decoding", "optimising"
+"""Stages whose previews are the edit itself."""
 PRESETS = {"fast": "Fast", "faithful": "Faithful (as published)"}
 OURS = "Something went wrong here, not with your input. Please try again; if it stays, reload."
 THEME = gr.themes.Default(
@@ -377,11 +380,16 @@ class Closer:
     reconstruction: gr.Image
     download: gr.DownloadButton
     recipe: gr.Code
+    curves: gr.LinePlot
+    snapshots: gr.Gallery
 
     @property
     def all(self) -> list[gr.components.Component]:
         """Every panel."""
-        return [self.slider, self.mask, self.reconstruction, self.download, self.recipe]
+        return [
+            self.slider, self.mask, self.reconstruction, self.download, self.recipe, self.curves,
+            self.snapshots,
+        ]  # fmt: skip
 
     def show(self, one: Shown) -> View:
         """Return the view of one result."""
@@ -393,7 +401,15 @@ class Closer:
             ),
             self.download: gr.DownloadButton(value=one.after, interactive=True),
             self.recipe: recipes.pretty(one.recipe),
+            self.curves: gr.LinePlot(curve_table(one.curves), visible=bool(one.curves)),
+            self.snapshots: gr.Gallery(one.snapshots, visible=bool(one.snapshots)),
         }
+
+
+def curve_table(curves: Mapping[str, Sequence[float]]) -> pd.DataFrame:
+    """Return curves as the rows that a line plot takes."""
+    rows = [(step, name, v) for name, row in curves.items() for step, v in enumerate(row)]
+    return pd.DataFrame(rows, columns=["step", "term", "loss"])
 
 
 def method_controls(
@@ -485,6 +501,14 @@ def text_edit_tab(page: Page) -> None:
                     )
                     for label in ("Where it edited", "Encoded and decoded, no edit")
                 )  # fmt: skip
+            snapshots = gr.Gallery(
+                label="On the way", elem_id="snapshots", visible=False,
+                elem_classes="strip titled", **STRIP,
+            )  # fmt: skip
+            curves = gr.LinePlot(
+                x="step", y="loss", color="term", title="Loss by step", height=220, visible=False,
+                elem_id="curves",
+            )  # fmt: skip
             with gr.Row():
                 download = gr.DownloadButton(
                     "Download PNG with recipe", interactive=False, size="md", min_width=150
@@ -496,7 +520,7 @@ def text_edit_tab(page: Page) -> None:
                 label="This session (click to bring back)", elem_id="history", visible=False,
                 elem_classes="strip titled", **STRIP,
             )  # fmt: skip
-    closer = Closer(slider, mask_panel, reconstruction, download, recipe)
+    closer = Closer(slider, mask_panel, reconstruction, download, recipe, curves, snapshots)
 
     def results_view(order: Order) -> View:
         made = order.results
@@ -535,7 +559,7 @@ def text_edit_tab(page: Page) -> None:
         def running(update: Update) -> View:
             nonlocal told
             view: View = {status: page.progress(update, order.doing)}
-            if update.preview is not None and update.step.stage == "decoding":
+            if update.preview is not None and update.step.stage in DRAWN:
                 view[slider] = square.resize(update.preview.size), update.preview
             if len(order.results) > told:
                 told = len(order.results)
@@ -1248,7 +1272,7 @@ def public_endpoints(page: Page) -> None:
             one = order.results[0]
             notes = list(dict.fromkeys(order.notes))
             report = {"recipe": one.recipe, "numbers": one.numbers, "notes": notes}
-            return one.after, one.mask_view, report
+            return one.after, one.mask_view, {**report, "curves": one.curves}
 
         yield from page.follow(
             request,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pipelines.data.captions import describe
 from pipelines.errors import InputError
 from pipelines.examples import Toy
 from pipelines.layouts import SMALLEST_PART, Layout, Segment, check_layout, nearest_labels
+from pipelines.leases import models_for
 from pipelines.params import build
 from pipelines.registry import Method
 from pipelines.results import OnStep, Step
@@ -242,12 +243,7 @@ def further(
     Raises:
         InputError: the pack has no segmentation network, and the method cannot do without.
     """
-    more: dict[str, Any] = {}
-    with ExitStack() as leases:
-        if "segmenter" in method.takes:
-            services.pack.component("scene_segmenter")
-            lease = services.cache.lease(services.pack.name, "scene_segmenter")
-            more["segmenter"] = leases.enter_context(lease)
+    with models_for(services.cache, services.pack, method) as more:
         if order.picture is not None and "initial" in method.takes:
             square, _ = images.fit(order.picture, model.resolution)
             more["initial"] = images.to_tensor([square], model.resolution).to(model.device)

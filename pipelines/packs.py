@@ -65,8 +65,8 @@ class Pack:
         components: by role; methods ask for roles, so packs use the same role names.
         vocabulary: "module:attribute" of the words it knows, None for open vocabulary.
         defaults: {method: {parameter: value}} where it departs from a method's own defaults.
-        presets: {preset: {parameter: value}} for every method that has the parameter; the first is
-            what the page starts with.
+        presets: {preset: {parameter: value}} for every method that has the parameter, or
+            {"method.parameter": value} for one; the first is what the page starts with.
         notes: what a visitor should know, in a sentence or two.
     """
 
@@ -150,7 +150,12 @@ PACKS: dict[str, Pack] = {
             licence="Apache-2.0",
             resolution_px=128,
             components={
+                "clip_vit": Component("dual_encoder", "toybox/clip_vit"),
+                "clip_resnet": Component("dual_encoder", "toybox/clip_resnet"),
+                "clip_resnet_large": Component("dual_encoder", "toybox/clip_resnet_large"),
                 "latent_diffusion": Component("latent_diffusion", "toybox/scenes"),
+                "lpips_eval": Component("perceptual", "toybox/lpips_eval"),
+                "lpips_loss": Component("perceptual", "toybox/lpips_loss"),
                 "scene_judge": Component("scene_judge", "toybox/scene_judge"),
                 "scene_segmenter": Component("scene_segmenter", "toybox/scene_segmenter"),
             },
@@ -158,8 +163,13 @@ PACKS: dict[str, Pack] = {
             # the thesis's learning rate of 1 distorts this model's things
             defaults={name: {"eta": 0.3} for name in ("zestguide", "zestguide_pww")},
             presets={
-                "fast": {"solver": "dpm2m", "num_steps": 14},
-                "faithful": {"solver": "ddim", "num_steps": 50},
+                "fast": {
+                    "solver": "dpm2m",
+                    "num_steps": 14,
+                    "flexit.num_steps": 32,
+                    "flexit.snapshot_every": 8,
+                },
+                "faithful": {"solver": "ddim", "num_steps": 50, "flexit.num_steps": 160},
             },
             notes="Small models trained for this app. They know rendered toy scenes and nothing "
             "else: a photo comes back as toys.",

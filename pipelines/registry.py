@@ -28,7 +28,8 @@ class Method:
         paper: citation with its address.
         summary: one sentence.
         takes: keyword arguments beyond those of every method of its tab: "initial" (a picture to
-            start from), "segmenter" (the pack's segmentation network).
+            start from), "segmenter" (the pack's segmentation network), "clips" (all its dual
+            encoders by role), "perceptual" (its perceptual distance for losses).
     """
 
     name: str
@@ -60,6 +61,10 @@ _ZESTGUIDE_PAPER = (
     "Couairon, Careil, Cord, Lathuiliere, Verbeek. Zero-shot spatial layout conditioning for "
     "text-to-image diffusion models. ICCV 2023. https://arxiv.org/abs/2306.13754"
 )
+_FLEXIT_PAPER = (
+    "Couairon, Grechka, Verbeek, Schwenk, Cord. FlexIT: Towards flexible semantic image "
+    "translation. CVPR 2022. https://arxiv.org/abs/2203.04705"
+)
 _DIFFEDIT_PAPER = (
     "Couairon, Verbeek, Schwenk, Cord. DiffEdit: Diffusion-based semantic image editing with mask "
     "guidance. ICLR 2023. https://arxiv.org/abs/2210.11427"
@@ -77,6 +82,17 @@ METHODS: dict[str, Method] = {
             paper=_DIFFEDIT_PAPER,
             summary="Finds the region that the two texts disagree about, encodes the picture with "
             "DDIM and decodes it with the target text inside that region only.",
+        ),
+        Method(
+            name="flexit",
+            title="FlexIT",
+            tab="text_edit",
+            params="pipelines.method_params:FlexITParams",
+            function="pipelines.flexit:flexit",
+            paper=_FLEXIT_PAPER,
+            summary="Moves the picture's latents step by step until an ensemble of CLIPs sees the "
+            "target text in it and the source text no more.",
+            takes=("clips", "perceptual"),
         ),
         Method(
             name="diffedit_no_encode",

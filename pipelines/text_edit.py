@@ -64,6 +64,7 @@ def edit(
     on_step: OnStep | None = None,
     memo: Memo | None = None,
     mask: pictures.Mask | None = None,
+    models: Mapping[str, object] | None = None,
     reconstruct: bool = False,
 ) -> EditResult:
     """Edit one picture (RGB, any size) with the method called `method_name`.
@@ -73,6 +74,7 @@ def edit(
         target_text: what it should show.
         values: parameters by name; those left out take their defaults.
         mask: (H, W) at the size of `image`, in [0, 1], 1 = edit, in place of the inferred one.
+        models: what the method takes beyond `model`, by keyword (`Method.takes`).
         reconstruct: also show what a method that encodes gets back without an edit; the result's
             time and network evaluations leave that out.
 
@@ -104,6 +106,7 @@ def edit(
         on_step=on_step,
         memo=memo,
         masks=painted,
+        **(models or {}),
     )
     seconds = time.perf_counter() - started
     edited = pictures.to_pil(edits.images)[0]
@@ -126,6 +129,7 @@ def edit(
         seconds=seconds,
         mask=full_mask,
         reconstruction=reconstruction,
+        snapshots={step: pictures.to_pil(seen)[0] for step, seen in edits.snapshots.items()},
         diagnostics=dict(edits.diagnostics),
     )
 

@@ -23,6 +23,7 @@ from pipelines import images, params, recipes, verdicts, views
 from pipelines.errors import InputError
 from pipelines.examples import Toy
 from pipelines.jobs import Gate
+from pipelines.leases import fingerprints, models_for
 from pipelines.memo import Memo
 from pipelines.model_cache import ModelCache
 from pipelines.packs import Pack
@@ -114,7 +115,12 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """One result as the page shows it; the pictures are names that `Services.file` gave."""
+    """One result as the page shows it; the pictures are names that `Services.file` gave.
+
+    Attributes:
+        curves: {name: value after each step} of methods that optimise.
+        snapshots: (picture, its step in words) of methods that show their way.
+    """
 
     title: str
     before: str
@@ -123,6 +129,8 @@ class Shown:
     reconstruction: str | None
     numbers: Mapping[str, Any]
     recipe: Mapping[str, Any]
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    snapshots: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(eq=False)
@@ -165,7 +173,9 @@ def warm_up(services: Services) -> None:
 def preset_values(pack: Pack, method: Method, preset: str) -> dict[str, Any]:
     """Return all parameters of a method in a preset of the pack."""
     values = {spec.name: spec.default for spec in params.specs(method.load_params())}
-    changes = {**pack.defaults.get(method.name, {}), **pack.presets.get(preset, {})}
+    named = pack.presets.get(preset, {})
+    own = {key.removeprefix(f"{method.name}."): value for key, value in named.items()}
+    changes = {**pack.defaults.get(method.name, {}), **named, **own}
     return values | {name: value for name, value in changes.items() if name in values}
 
 
@@ -217,14 +227,15 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                 order.notes.append(f"Too long; the models did not read “{cut_off}”.")
         for one in order.tasks:
             order.doing = one.title
-            edit = functools.partial(
-                text_edit.edit, one.method.name, model, order.picture, order.source_text,
-                order.target_text, one.values, seed=order.seed, on_step=on_step,
-                memo=services.memo, mask=order.mask, reconstruct=True,
-            )  # fmt: skip
-            result = services.cache.retry_on_out_of_memory(edit)
+            with models_for(services.cache, services.pack, one.method) as more:
+                edit = functools.partial(
+                    text_edit.edit, one.method.name, model, order.picture, order.source_text,
+                    order.target_text, one.values, seed=order.seed, on_step=on_step,
+                    memo=services.memo, mask=order.mask, models=more, reconstruct=True,
+                )  # fmt: skip
+                result = services.cache.retry_on_out_of_memory(edit)
+                recipe = edit_recipe(services, model, order, one, result, name, more)
             ruler = ruler if result.mask is None else result.mask
-            recipe = edit_recipe(services, model, order, one, result, name)
             numbers = measured(services, order, one, result, ruler, toy)
             place = 0 if order.is_sweep else len(order.results)
             one_shown = shown(services, order, one, result, before, numbers, recipe)
@@ -253,6 +264,11 @@ def shown(
         and services.file(result.reconstruction, "reconstruction"),
         numbers=numbers,
         recipe=recipe,
+        curves={name: rows[0] for name, rows in result.diagnostics.get("curves", {}).items()},
+        snapshots=[
+            (services.file(image, f"{title} step {step}"), f"step {step}")
+            for step, image in result.snapshots.items()
+        ],
     )
 
 
@@ -263,6 +279,7 @@ def edit_recipe(
     one: Task,
     result: EditResult,
     picture_name: str,
+    further: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return all that is needed to make a result again to the byte."""
     return {
@@ -279,6 +296,7 @@ def edit_recipe(
         "painted_mask_png": None if order.mask is None else recipes.mask_text(order.mask),
         "pack": services.pack.name,
         "model": model.fingerprint,
+        "further_models": fingerprints(further),
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "versions": recipes.versions(),

@@ -50,7 +50,7 @@ class WatchedCache(ModelCache):
 def untrained_pack(tmp_path_factory):
     """The toybox's pack entry over small untrained networks: a second to write, fast to run."""
     from safetensors.torch import save_file
-    from tiny_pack import write_scene_model
+    from tiny_pack import VISION, write_clip, write_perceptual, write_scene_model
 
     from pipelines.data.spec import CLASSES, COLOURS, PLACES
     from pipelines.models.judge import SceneJudge
@@ -63,6 +63,10 @@ def untrained_pack(tmp_path_factory):
     (folder / "scene_judge" / "config.json").write_text(json.dumps(known))
     save_file(SceneJudge(**known).state_dict(), folder / "scene_judge" / "model.safetensors")
     scene_segmenter.build().network.save_pretrained(folder / "scene_segmenter")
+    for size in VISION:
+        write_clip(size, folder / f"clip_{size}")
+    for role, net in {"lpips_loss": "squeeze", "lpips_eval": "alex"}.items():
+        write_perceptual(net, folder / role)
     toybox = packs.find("toybox")
     components = {
         role: dataclasses.replace(part, source=str(folder / part.source.rpartition("/")[2]))

@@ -16,7 +16,9 @@ TOYBOX = PACKS["toybox"]
 def test_toybox_entry():
     assert TOYBOX.resolution_px == 128
     assert TOYBOX.licence == "Apache-2.0"
-    assert set(TOYBOX.components) == {"latent_diffusion", "scene_judge", "scene_segmenter"}
+    encoders = {"clip_vit", "clip_resnet", "clip_resnet_large"}
+    networks = {"lpips_loss", "lpips_eval", "scene_judge", "scene_segmenter"}
+    assert set(TOYBOX.components) == {"latent_diffusion", *encoders, *networks}
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=lambda pack: pack.name)
@@ -29,12 +31,25 @@ class TestEveryPack:
             built = params.build(METHODS[method].load_params(), values)
             assert params.to_dict(built) | dict(values) == params.to_dict(built)
 
+    def test_presets_name_parameters_of_methods(self, pack):
+        known = {
+            f"{name}.{spec.name}": method.load_params()
+            for name, method in METHODS.items()
+            for spec in params.specs(method.load_params())
+        }
+        for preset in pack.presets.values():
+            for key, value in preset.items():
+                named = [full for full in known if key in (full, full.partition(".")[2])]
+                assert named
+                for full in named:
+                    params.build(known[full], {full.partition(".")[2]: value})
+
     def test_words_are_words(self, pack):
         words = pack.words()
         assert words is None or {"zebra", "horse"} <= words
 
 
-@pytest.mark.parametrize("component", TOYBOX.components.values(), ids=lambda part: part.kind)
+@pytest.mark.parametrize("component", TOYBOX.components.values(), ids=lambda part: part.source)
 def test_shipped_components_are_there_with_their_cards(component):
     folder = component.locate()
     assert (folder / "README.md").is_file()
@@ -44,11 +59,12 @@ def test_shipped_components_are_there_with_their_cards(component):
     )
 
 
-@pytest.mark.parametrize("kind", TOYBOX.components)
-def test_shipped_components_load(kind):
+@pytest.mark.parametrize("role", TOYBOX.components)
+def test_shipped_components_load(role):
     from pipelines.devices import pick
 
-    model = LOADERS[kind](TOYBOX.components[kind].locate(), pick({"SEMEDIT_DEVICE": "cpu"}))
+    part = TOYBOX.components[role]
+    model = LOADERS[part.kind](part.locate(), pick({"SEMEDIT_DEVICE": "cpu"}))
     assert model.nbytes > 0
 
 

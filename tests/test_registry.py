@@ -8,6 +8,7 @@ from pipelines.registry import METHODS, methods
 
 NAMES = [
     "diffedit",
+    "flexit",
     "diffedit_no_encode",
     "encode_decode",
     "prompt_to_prompt",

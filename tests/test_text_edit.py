@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_pack import tiny_scene_model
+from tiny_pack import tiny_clips, tiny_perceptual, tiny_scene_model
 
 from pipelines.data.captions import caption
 from pipelines.data.rewordings import rewordings
@@ -26,6 +26,12 @@ def picture():
     return Image.fromarray(render(sample_scene(3)).image)
 
 
+@pytest.fixture(scope="module")
+def further(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("further")
+    return {"clips": tiny_clips(folder), "perceptual": tiny_perceptual(folder / "lpips")}
+
+
 def photo(width, height):
     pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
@@ -33,11 +39,12 @@ def photo(width, height):
 
 @pytest.mark.parametrize("method", methods("text_edit"), ids=lambda method: method.name)
 @pytest.mark.parametrize("size", [(128, 128), (300, 200)])
-def test_every_method_returns_the_size_it_was_given(method, size, model):
+def test_every_method_returns_the_size_it_was_given(method, size, model, further):
     image = photo(*size)
     known = method.load_params().__dataclass_fields__
     values = {key: value for key, value in QUICK.items() if key in known}
-    result = edit(method.name, model, image, "a horse", "a zebra", values, seed=7)
+    models = {name: further[name] for name in method.takes}
+    result = edit(method.name, model, image, "a horse", "a zebra", values, seed=7, models=models)
     assert result.image.size == size
     assert result.seed == 7
     if method.name == "copy":
