@@ -9,6 +9,7 @@ BENCHMARKS = {
     "clip": "do the CLIPs find the caption of a picture and the picture of a caption",
     "diffedit": "DiffEdit's claims on toy queries with a known true edit",
     "faithfulness": "does the scene model paint what the caption says, and is the judge right",
+    "flexit": "FlexIT's claims on cluster queries, its ablations and its cost",
     "page": "seconds until the app answers, its memory idle and after an edit",
     "latency": "our DiffEdit against diffusers' in one run",
     "masks": "choose the settings of the refined mask recipe",

@@ -102,6 +102,12 @@ def render_query(query: EditQuery, size_px: int = 128) -> QueryRender:
 Edit = tuple[Scene, Scene, int | None] | None
 
 
+def reclassed(scene: Scene, index: int, class_name: str) -> Scene:
+    """Return a scene whose thing `index` is of another class, all else as far as it takes it."""
+    bare = {"colour": None, "pattern": "plain"} if class_name in NATURAL_ONLY else {}
+    return _change(scene, index, class_name=class_name, **bare)
+
+
 def _change(scene: Scene, index: int, **changes: str | None) -> Scene:
     things = list(scene.things)
     things[index] = replace(things[index], **changes)
@@ -116,9 +122,7 @@ def _edit_class(rng: Rng, scene: Scene) -> Edit:
     others = [name for name in CLUSTERS[CLUSTER_OF[thing.class_name]] if name not in taken]
     if not others:
         return None
-    name = str(rng.choice(others))
-    bare = {"colour": None, "pattern": "plain"} if name in NATURAL_ONLY else {}
-    return scene, _change(scene, index, class_name=name, **bare), index
+    return scene, reclassed(scene, index, str(rng.choice(others))), index
 
 
 def _edit_colour(rng: Rng, scene: Scene) -> Edit:

@@ -1,0 +1,392 @@
+"""FlexIT's claims, measured on cluster queries as the paper builds them (sec. 4.1).
+
+    python -m pipelines.benchmarks flexit --n 96 --json assets/results/flexit.jsonl
+
+The dev half chooses the strengths at which SDEdit and DiffEdit are as far from the input as FlexIT;
+the test half reports. Metrics:
+
+    accuracy    the scene judge, which took no part, finds the target class the likeliest of all
+    lpips       distance to the input by the network that is in no loss
+    csfid, sfid distance of the judge's mean features from those of renders, by class and in all
+    clip_score  the mean of all CLIPs; of FlexIT this is what it optimised, and proves nothing
+
+`copy`, `encode`, `retrieve` (another render of the target class) bound what is possible. Parts:
+`headline`; `networks` (single, pairs, augmentations); `regularisers`; `space`; `settings` (Table
+A.2 of the thesis); `cost` (a step against the release's loop over crops); `published` (FlexIT's own
+queries on a folder of ImageNet's validation set, distances only: no judge here knows photos).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipelines import images as pictures
+from pipelines.benchmarks.diffedit import Batch, fast, pasted, render_batches
+from pipelines.benchmarks.faithfulness import rendered
+from pipelines.benchmarks.report import Report, parser
+from pipelines.data.cluster_queries import cluster_queries, one_thing, published
+from pipelines.data.scenes import Scene, is_well_seen
+from pipelines.data.spec import CLASSES
+from pipelines.flexit import DRAWS, augmented, flexit, target_points
+from pipelines.memo import Memo
+from pipelines.method_params import FlexITParams
+from pipelines.metrics.clip_score import clip_score
+from pipelines.metrics.frechet import JudgeFeatures
+from pipelines.metrics.simplified_frechet import csfid, sfid
+from pipelines.models.dual_encoder import DualEncoder
+from pipelines.models.judge import SceneJudge
+from pipelines.models.latent_diffusion import LatentDiffusion
+from pipelines.models.perceptual import Perceptual
+from pipelines.noise import seeded_uniform, sub_seed
+from pipelines.packs import Pack
+from pipelines.params import build
+from pipelines.registry import METHODS
+
+PARTS = ("headline", "networks", "regularisers", "space", "settings", "cost", "published")
+REFERENCES = 20
+"""Renders of every class that features are compared with."""
+STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+WITHOUT = {"image_weight": 0.0, "perceptual_weight": 0.0, "latent_weight": 0.0}
+TABLE_A2 = {
+    "image_weight": (0.0, 0.1, 0.3, 0.4),
+    "source_weight": (0.0, 0.2, 0.5, 0.8),
+    "latent_weight": (0.0, 0.1),
+    "perceptual_weight": (0.05, 0.1, 0.2),
+    "latent_norm": ("l1", "l2"),
+    "learning_rate": (0.025, 0.1),
+    "loss": ("squared",),
+    "normalise_gradient": (False,),
+}
+TIMED = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Lab:
+    """Models, references and queries that every setting shares.
+
+    Attributes:
+        models: what methods take beyond the diffusion model, by keyword.
+        evaluator: the perceptual network that is in no loss.
+        references: features (REFERENCES, D) of renders of every class.
+        batches: rendered queries of the "dev" and the "test" half.
+    """
+
+    pack: Pack
+    model: LatentDiffusion
+    judge: SceneJudge
+    models: Mapping[str, object]
+    evaluator: Perceptual
+    references: Mapping[str, Tensor]
+    batches: Mapping[str, Sequence[Batch]]
+    report: Report
+    memo: Memo = field(default_factory=lambda: Memo(2**30))
+
+    @property
+    def clips(self) -> Mapping[str, DualEncoder]:
+        """The ensemble."""
+        return self.models["clips"]
+
+    def run(
+        self, method: str, values: Mapping[str, object], setting: str, *, half: str = "test",
+        clips: Mapping[str, DualEncoder] | None = None,
+    ) -> dict[str, float]:  # fmt: skip
+        """Edit one half of the queries, record and return the means."""
+        found = METHODS[method]
+        params = build(found.load_params(), {**self.pack.defaults.get(method, {}), **values})
+        models = {**self.models, "clips": clips or self.clips}
+        made = []
+        for batch in self.batches[half]:
+            edits = found.load()(
+                self.model, batch.images, batch.source, batch.target, params, seeds=batch.seeds,
+                memo=self.memo, **{name: models[name] for name in found.takes},
+            )  # fmt: skip
+            made.append(pasted(batch.images, edits.images, edits.masks))
+        return self.measured(method, made, setting, half)
+
+    @torch.no_grad()
+    def measured(
+        self, method: str, made: Sequence[Tensor], setting: str, half: str = "test"
+    ) -> dict[str, float]:
+        """Record and return the metrics of the edited batches of one half."""
+        rows: dict[str, list[float]] = {"accuracy": [], "lpips": [], "clip_score": []}
+        features, targets = [], []
+        for batch, edited in zip(self.batches[half], made, strict=True):
+            names = [query.target.things[0].class_name for query in batch.queries]
+            likeliest = self.judge(edited).presence.argmax(1).tolist()
+            judged = zip(likeliest, names, strict=True)
+            rows["accuracy"] += [float(self.judge.classes[k] == name) for k, name in judged]
+            rows["lpips"] += self.evaluator.distance(batch.images, edited).tolist()
+            scores = [clip_score(clip, edited, batch.target) for clip in self.clips.values()]
+            rows["clip_score"] += torch.stack(scores).mean(0).tolist()
+            features.append(JudgeFeatures(self.judge)(edited))
+            targets += names
+        label = setting if half == "test" else f"dev: {setting}"
+        means = {k: self.report.add(k, method, v, setting=label) for k, v in rows.items()}
+        seen = torch.cat(features)
+        distances = {
+            "csfid": csfid(seen, targets, self.references),
+            "sfid": sfid(seen, torch.cat(list(self.references.values()))),
+        }
+        for name, value in distances.items():
+            self.report.add(name, method, value, setting=label, n=len(targets))
+        return means | distances
+
+
+def renders_of(class_name: str, count: int, seed: int) -> list[Scene]:
+    """Return scenes with one well-seen thing of a class, from no query and no training."""
+    rng = np.random.default_rng((seed, CLASSES.index(class_name), 0x5EED))
+    found: list[Scene] = []
+    while len(found) < count:
+        scene = one_thing(int(rng.integers(2**62)), class_name)
+        found += [scene] if is_well_seen(scene) else []
+    return found
+
+
+@torch.no_grad()
+def references_of(judge: SceneJudge, seed: int) -> dict[str, Tensor]:
+    """Return the judge's features of renders of every class."""
+    read = JudgeFeatures(judge)
+    return {name: read(rendered(renders_of(name, REFERENCES, seed))) for name in CLASSES}
+
+
+def retrieved(lab: Lab, seed: int) -> list[Tensor]:
+    """Return for every test query another render of its target class."""
+    made = []
+    for batch in lab.batches["test"]:
+        names = [query.target.things[0].class_name for query in batch.queries]
+        drawn = zip(names, batch.seeds, strict=True)
+        scenes = [renders_of(name, 1, sub_seed(seed, "retrieve", s))[0] for name, s in drawn]
+        made.append(rendered(scenes))
+    return made
+
+
+# ---------------------------------------------------------------- parts
+
+
+def headline(lab: Lab, base: Mapping[str, float], seed: int) -> None:
+    """Compare FlexIT with its baselines, and with diffusion methods as far from the input."""
+    for name in ("copy", "encode"):
+        lab.run(name, {}, "")
+    retrieve = lab.measured("retrieve", retrieved(lab, seed), "")
+    lab.run("flexit", {"num_steps": 32}, "32 steps")
+    lab.report.claim("accuracy of at least 0.5", base["accuracy"] >= 0.5, f"{base['accuracy']:.3f}")
+    lab.report.claim(
+        "at most half as far from the input as Retrieve (LPIPS)",
+        base["lpips"] <= 0.5 * retrieve["lpips"],
+        f"{base['lpips']:.3f} against {retrieve['lpips']:.3f}",
+    )
+    aim = lab.run("flexit", {}, "default", half="dev")["lpips"]
+    for name in ("sdedit", "diffedit"):
+        strength, other = matched(lab, name, aim)
+        lab.report.claim(
+            f"{METHODS[name].title} succeeds more often than FlexIT at equal LPIPS (DiffEdit)",
+            other["accuracy"] > base["accuracy"],
+            f"{other['accuracy']:.3f} at {other['lpips']:.3f} (strength {strength:g}) against "
+            f"{base['accuracy']:.3f} at {base['lpips']:.3f}",
+        )
+
+
+def matched(lab: Lab, name: str, aim: float) -> tuple[float, dict[str, float]]:
+    """Return the strength whose LPIPS on the dev half is nearest to `aim`, and its test numbers."""
+    quick = fast(lab.pack)
+    gaps = {}
+    for strength in reversed(STRENGTHS):  # the longest inversion serves the others
+        values = {**quick, "strength": strength}
+        seen = lab.run(name, values, f"strength {strength:g}", half="dev")
+        gaps[strength] = abs(seen["lpips"] - aim)
+    best = min(gaps, key=gaps.__getitem__)
+    values = {**quick, "strength": best}
+    return best, lab.run(name, values, "at FlexIT's LPIPS")
+
+
+def networks(lab: Lab, base: Mapping[str, float], seed: int) -> None:
+    """Compare ensembles, and numbers of augmentations (Table A.3)."""
+    single = {}
+    for count in range(1, len(lab.clips)):
+        for roles in combinations(lab.clips, count):
+            chosen = {role: lab.clips[role] for role in roles}
+            row = lab.run("flexit", {}, " + ".join(roles), clips=chosen)
+            single |= {roles[0]: row["accuracy"]} if count == 1 else {}
+    best = max(single, key=single.__getitem__)
+    lab.report.claim(
+        "the ensemble succeeds more often than every single network",
+        base["accuracy"] > single[best],
+        f"{base['accuracy']:.3f} against {single[best]:.3f} ({best})",
+    )
+    rows = {d: lab.run("flexit", {"augmentations": d}, f"d = {d}") for d in (0, 8, 32)}
+    lab.report.claim(
+        "one augmentation is much better than none (CSFID)",
+        base["csfid"] < rows[0]["csfid"],
+        f"{base['csfid']:.3f} against {rows[0]['csfid']:.3f}",
+    )
+    lab.report.claim(
+        "more than one augmentation brings little (accuracy within 0.05)",
+        max(rows[8]["accuracy"], rows[32]["accuracy"]) <= base["accuracy"] + 0.05,
+        ", ".join(f"{d}: {row['accuracy']:.3f}" for d, row in {1: base, **rows}.items()),
+    )
+
+
+def regularisers(lab: Lab, base: Mapping[str, float], seed: int) -> None:
+    """Switch all regularisers off, then each on by itself (Figure 7)."""
+    free = lab.run("flexit", WITHOUT, "no regulariser")
+    for name in WITHOUT:
+        alone = {key: 0.0 for key in WITHOUT if key != name}
+        lab.run("flexit", alone, f"{name} alone")
+    lab.report.claim(
+        "regularisers keep the result nearer to the input, and natural (LPIPS, CSFID)",
+        base["lpips"] < free["lpips"] and base["csfid"] < free["csfid"],
+        f"{base['lpips']:.3f} against {free['lpips']:.3f}, "
+        f"{base['csfid']:.3f} against {free['csfid']:.3f}",
+    )
+
+
+def space(lab: Lab, base: Mapping[str, float], seed: int) -> None:
+    """Optimise raw pixels instead of latents (Figure 10)."""
+    raw = lab.run("flexit", {"space": "pixels"}, "pixels")
+    lab.report.claim(
+        "latents succeed more often than raw pixels",
+        base["accuracy"] > raw["accuracy"],
+        f"{base['accuracy']:.3f} against {raw['accuracy']:.3f}",
+    )
+
+
+def settings(lab: Lab, base: Mapping[str, float], seed: int) -> None:
+    """Vary one setting at a time (Table A.2)."""
+    for name, values in TABLE_A2.items():
+        for value in values:
+            lab.run("flexit", {name: value}, f"{name} {value}")
+
+
+def cost(lab: Lab, base: Mapping[str, float], seed: int) -> None:
+    """Time a step of one picture against the release's loop, same weights, in turns."""
+    batch = next(iter(lab.batches["test"]))
+    image, texts = batch.images[:1], (batch.source[:1], batch.target[:1])
+    for d in (1, 8):
+        params = build(FlexITParams, {"augmentations": d, "num_steps": 4, "snapshot_every": 0})
+        ours, theirs = [], []
+        for _ in range(TIMED + 1):
+            started = time.perf_counter()
+            flexit(lab.model, image, *texts, params, seeds=[seed], **lab.models)
+            between = time.perf_counter()
+            crop_by_crop(lab, image, *texts, params, seed)
+            ours.append((between - started) / params.num_steps)
+            theirs.append((time.perf_counter() - between) / params.num_steps)
+        times = [median(row[1:]) for row in (ours, theirs)]  # the first round warms up
+        ratio = times[0] / times[1]
+        lab.report.add("seconds_per_step", "flexit", times[0], setting=f"d = {d}", n=TIMED)
+        lab.report.add("seconds_per_step", "loop", times[1], setting=f"d = {d}", n=TIMED)
+        lab.report.add("ratio_to_loop", "flexit", ratio, setting=f"d = {d}", n=TIMED)
+    lab.report.claim(
+        "a step takes at most half of the time of a loop over crops (d = 8)",
+        ratio <= 0.5,
+        f"{times[0]:.3f} s against {times[1]:.3f} s",
+    )
+
+
+@torch.no_grad()
+def crop_by_crop(
+    lab: Lab, image: Tensor, source: list[str], target: list[str], params: FlexITParams, seed: int
+) -> Tensor:
+    """Return latents of one picture, optimised as the release does: every crop on its own."""
+    latents0 = lab.model.encode_images(image)
+    points = target_points(lab.clips, image, source, target, params)
+    latents, distance = latents0, lab.models["perceptual"].distance
+    for step in range(params.num_steps + 1):
+        with torch.enable_grad():
+            leaf = latents.detach().requires_grad_()
+            decoded = lab.model.decode_latents(leaf)
+            products = []
+            for name, clip in lab.clips.items():
+                stream = sub_seed(seed, "augmentation", step, name)
+                draws = seeded_uniform((params.augmentations, DRAWS), [stream], image)
+                crops = [augmented(decoded, draw) for draw in draws.split(1, 1)]
+                seen = sum(clip.embed_images(crop) for crop in crops) / len(crops)
+                products.append((seen * points[name]).sum())
+            moved = (leaf - latents0).norm(dim=1).sum() / latents0.norm(dim=1).sum()
+            loss = -sum(products) / len(products) + params.latent_weight * moved
+            loss = loss + params.perceptual_weight * distance(decoded, image).sum()
+            (gradient,) = torch.autograd.grad(loss, leaf)
+        latents = latents - params.learning_rate * latents0.norm() * gradient / gradient.norm()
+    return latents
+
+
+@torch.no_grad()
+def photos(lab: Lab, queries: Path, folder: Path, n: int) -> None:
+    """Record the distance to the input on the published test queries."""
+    rows = [row for row in published(queries) if row.is_test][:n]
+    for name in ("encode", "flexit"):
+        method, size = METHODS[name], lab.pack.resolution_px
+        far = []
+        for i, row in enumerate(rows):
+            square, _ = pictures.fit(pictures.decode(folder / row.path), size)
+            image = pictures.to_tensor([square], size)
+            edits = method.load()(
+                lab.model, image, [row.source], [row.target], build(method.load_params(), {}),
+                seeds=[i], **{key: lab.models[key] for key in method.takes},
+            )  # fmt: skip
+            far += lab.evaluator.distance(image, edits.images).tolist()
+        lab.report.add("lpips", name, far, setting="published queries")
+
+
+RUN = {f.__name__: f for f in (headline, networks, regularisers, space, settings, cost)}
+
+
+def prepared(pack: Pack, report: Report, n: int, seed: int) -> Lab:
+    """Return the laboratory: every model loaded, every query rendered."""
+    from pipelines.devices import pick
+    from pipelines.packs import LOADERS
+
+    device = pick()
+
+    def load(role: str):
+        part = pack.component(role)
+        return LOADERS[part.kind](part.locate(), device)
+
+    judge, model = load("scene_judge"), load("latent_diffusion")
+    report.provenance["model"] = model.fingerprint
+    roles = [role for role, part in pack.components.items() if part.kind == "dual_encoder"]
+    return Lab(
+        pack=pack,
+        model=model,
+        judge=judge,
+        models={"clips": {r: load(r) for r in roles}, "perceptual": load("lpips_loss")},
+        evaluator=load("lpips_eval"),
+        references=references_of(judge, seed),
+        batches={h: render_batches(cluster_queries(n, seed, h)) for h in ("dev", "test")},
+        report=report,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the parts asked for."""
+    from pipelines.packs import find
+
+    options = parser(__doc__, n=96)
+    options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS[:-1]))
+    options.add_argument("--queries", type=Path, help="FlexIT's queries.csv")
+    options.add_argument("--imagenet", type=Path, help="folder of ImageNet's validation pictures")
+    args = options.parse_args(argv)
+    if "published" in args.parts and not (args.queries and args.imagenet):
+        raise SystemExit("--parts published needs --queries and --imagenet")
+    report = Report("flexit", seed=args.seed, path=args.json)
+    lab = prepared(find("toybox"), report, args.n, args.seed)
+    compares = set(args.parts) - {"cost", "published"}
+    base = lab.run("flexit", {}, "default") if compares else {}
+    for part in args.parts:
+        if part == "published":
+            photos(lab, args.queries, args.imagenet, args.n)
+        else:
+            RUN[part](lab, base, args.seed)
+
+
+if __name__ == "__main__":
+    main()
