@@ -99,13 +99,14 @@ def flexit(
             if params.latent_weight:
                 terms["latent"] = latent_loss(leaf, latents0, params.latent_norm)
             terms["total"] = total_loss(terms, params)
+            objective = terms["total"].sum()
         decoded = decoded.detach()
         record(curves, terms)
         if params.snapshot_every and step % params.snapshot_every == 0:
             snapshots[step] = decoded
         if step == params.num_steps:
             break
-        (gradient,) = torch.autograd.grad(terms["total"].sum(), leaf)
+        (gradient,) = torch.autograd.grad(objective, leaf)
         if params.normalise_gradient:
             length = gradient.flatten(1).norm(dim=1).clamp(min=SMALLEST)
             gradient = gradient / length.view(-1, 1, 1, 1)

@@ -173,8 +173,8 @@ def warm_up(services: Services) -> None:
 def preset_values(pack: Pack, method: Method, preset: str) -> dict[str, Any]:
     """Return all parameters of a method in a preset of the pack."""
     values = {spec.name: spec.default for spec in params.specs(method.load_params())}
-    named = pack.presets.get(preset, {})
-    own = {key.removeprefix(f"{method.name}."): value for key, value in named.items()}
+    named, prefix = pack.presets.get(preset, {}), f"{method.name}."
+    own = {k.removeprefix(prefix): v for k, v in named.items() if k.startswith(prefix)}
     changes = {**pack.defaults.get(method.name, {}), **named, **own}
     return values | {name: value for name, value in changes.items() if name in values}
 

@@ -12,7 +12,7 @@ from pipelines.registry import METHODS
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {"errors", "results", "params", "registry", "packs"}
 METHOD_FILES = {method.function.split(":")[0].split(".")[1] for method in METHODS.values()}
-ORCHESTRATION = {"registry", "packs", "model_cache", "text_edit"}
+ORCHESTRATION = {"registry", "packs", "model_cache", "leases", "text_edit"}
 ORCHESTRATION |= {"workbench", "inspection", "sentences", "easel"}  # what the page calls
 SCRIPTS = {"training", "benchmarks"}
 HEAVY = ("torch", "diffusers", "transformers", "numba", "matplotlib")

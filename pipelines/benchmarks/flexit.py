@@ -314,7 +314,9 @@ def crop_by_crop(
             moved = (leaf - latents0).norm(dim=1).sum() / latents0.norm(dim=1).sum()
             loss = -sum(products) / len(products) + params.latent_weight * moved
             loss = loss + params.perceptual_weight * distance(decoded, image).sum()
-            (gradient,) = torch.autograd.grad(loss, leaf)
+        if step == params.num_steps:
+            break
+        (gradient,) = torch.autograd.grad(loss, leaf)
         latents = latents - params.learning_rate * latents0.norm() * gradient / gradient.norm()
     return latents
 
