@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from pipelines.data.distortions import DISTORTIONS, triplets
+from pipelines.data.distortions import DISTORTIONS, SPOILT, triplets
 from pipelines.devices import Device
 from pipelines.models.perceptual import Perceptual, stored, untrained
 
@@ -77,18 +77,38 @@ def test_an_unknown_or_incomplete_network_is_refused(network, tmp_path):
         Perceptual.from_folder(tmp_path, CPU)
 
 
-@pytest.mark.parametrize("kind", DISTORTIONS)
-def test_the_farther_version_is_distorted_more(kind):
+@pytest.fixture
+def scenes():
     generator = torch.Generator().manual_seed(2)
     smooth = torch.rand(6, 3, 8, 8, generator=generator) * 2 - 1
     images = torch.nn.functional.interpolate(smooth, (64, 64), mode="bicubic").clamp(-1, 1)
     labels = torch.zeros(6, 64, 64, dtype=torch.uint8)
     labels[:, 20:40, 20:40] = 1
+    return images, labels
+
+
+def squared(a, b):
+    return (a - b).square().mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("kind", DISTORTIONS)
+def test_the_farther_version_is_distorted_more(kind, scenes):
+    images, labels = scenes
     near, far = triplets(images, labels, kind, 3)
     assert near.shape == far.shape == images.shape
-    less, more = ((side - images).square().mean((1, 2, 3)) for side in (near, far))
-    assert (more > less).all()
-    assert (less > 0).all()
+    assert (squared(far, images) > squared(near, images)).all()
+    assert (squared(near, images) > 0).all()
     again = triplets(images, labels, kind, 3)
     assert torch.equal(again[0], near)
     assert not torch.equal(triplets(images, labels, kind, 4)[1], far) or kind == "recolour"
+
+
+def test_pixels_mislead_about_pictures_that_moved(scenes):
+    images, labels = scenes
+    misled = total = 0
+    for seed in range(20):
+        near, far = triplets(images, labels, SPOILT, seed)
+        assert (squared(far, near) > 0).all()
+        misled += int((squared(far, images) < squared(near, images)).sum())
+        total += len(images)
+    assert 0 < misled < total / 2

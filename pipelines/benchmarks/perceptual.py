@@ -3,9 +3,11 @@
     python -m pipelines.benchmarks perceptual --n 500
 
 Two-alternative forced choice (Zhang et al. 2018, section 3): a reference and two versions of it, of
-which one is nearer by construction. Methods: each shipped network, its features with every channel
-worth the same (`uniform`), and the squared error of the pixels (`l2`). The setting `edits` is no
-distortion of the training's: renders of a scene with one thing changed, and with two.
+which one is nearer by construction. One distortion at two strengths is easy for any distance; a
+moved picture against the same one spoilt besides is not. Methods: each shipped network, its
+features with every channel worth the same (`uniform`), and the squared error of the pixels (`l2`).
+The setting `edits` is no distortion of the training's: renders of a scene with one thing changed,
+and with two.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from torch import Tensor
 
 from pipelines.benchmarks.faithfulness import rendered
 from pipelines.benchmarks.report import Report, parser
-from pipelines.data.distortions import DISTORTIONS, triplets
+from pipelines.data.distortions import KINDS, triplets
 from pipelines.data.queries import changed_twice
 from pipelines.data.scenes import render, sample_scene
 from pipelines.models.perceptual import Perceptual
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         network = Perceptual.from_folder(pack.component(role).locate(), device)
         distances |= {role: network.distance, f"{role}_uniform": uniform(network)}
     means: dict[str, list[float]] = {name: [] for name in distances}
-    for kind in (*DISTORTIONS, "edits"):
+    for kind in (*KINDS, "edits"):
         right: dict[str, list[float]] = {name: [] for name in distances}
         for first in range(0, args.n, BATCH):
             seen, near, far = versions(first, min(BATCH, args.n - first), args.seed, kind)

@@ -1,7 +1,8 @@
 """Two versions of a picture of which one is nearer to it by construction.
 
 Stands in for human judgements of similarity, which this world has none of: the same distortion of
-the same picture, once at a known smaller and once at a known larger strength.
+the same picture, once at a known smaller and once at a known larger strength; and a moved picture
+beside the same one spoilt in another way as well.
 """
 
 from __future__ import annotations
@@ -125,11 +126,18 @@ DISTORTIONS: dict[str, Distortion] = {
 }
 
 
+GEOMETRIC = ("shift", "turn")
+SPOILT = "moved and spoilt"
+KINDS = (*DISTORTIONS, SPOILT)
+
+
 def triplets(images: Tensor, labels: Tensor, kind: str, seed: int) -> tuple[Tensor, Tensor]:
-    """Return the nearer and the farther version of every image, by one kind of distortion.
+    """Return the nearer and the farther version of every image, by one of KINDS.
 
     Both take all but the strength from the seed: the noise, the direction, the spot.
     """
+    if kind == SPOILT:
+        return moved_and_spoilt(images, labels, seed)
     rng = np.random.default_rng((seed, 1))
     if kind == "recolour":
         low, high = torch.zeros(len(images)), torch.ones(len(images))
@@ -138,3 +146,17 @@ def triplets(images: Tensor, labels: Tensor, kind: str, seed: int) -> tuple[Tens
         high = low + GAP + (1 - GAP - low) * draw(rng, (len(images),))
     distort = DISTORTIONS[kind]
     return distort(images, labels, low, seed), distort(images, labels, high, seed)
+
+
+def moved_and_spoilt(images: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Return images moved, and the same moved images distorted in another way besides.
+
+    Nothing of the second undoes the first, but a blur or a tint of what has moved lowers the
+    squared error: here pixels and eyes disagree.
+    """
+    rng = np.random.default_rng((seed, 2))
+    others = [name for name in DISTORTIONS if name not in GEOMETRIC]
+    first, second = str(rng.choice(GEOMETRIC)), str(rng.choice(others))
+    strengths = draw(rng, (2, len(images)), 0.3, 1)
+    near = DISTORTIONS[first](images, labels, strengths[0], seed)
+    return near, DISTORTIONS[second](near, labels, strengths[1], seed + 1)

@@ -7,12 +7,14 @@ Writes `assets/toybox/lpips_loss` or `lpips_eval`. First the backbone learns to 
 show (classes, where they are, colours, place), for three quarters of the time, as LPIPS starts from
 a classifier of photos. Then its features stay and the non-negative weights of their channels are
 calibrated. LPIPS does that on human judgements, of which this world has none: here the order of
-two versions of a picture is known by construction, the same distortion at two strengths
-(`data.distortions`), and the `lpips` package's own ranking loss (2AFC) is followed. Last, one
-factor makes two unrelated scenes 0.72 apart, as Retrieve is in FlexIT's Table 1, so that the
-published weight of the distance means what it means there.
+two versions of a picture is known by construction (`data.distortions`: the same distortion at two
+strengths; one more distortion), and the `lpips` package's own ranking loss (2AFC) is followed.
+Last, one factor makes two unrelated scenes 0.72 apart, as Retrieve is in FlexIT's Table 1, so that
+the published weight of the distance means what it means there.
 
-`python -m pipelines.benchmarks perceptual` measures what the calibration brought.
+A run with longer `--minutes` goes on with both stages. To calibrate anew only, remove
+`<work>/perceptual_*_layers*.pt`. `python -m pipelines.benchmarks perceptual` measures what the
+calibration brought.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipelines.data.distortions import DISTORTIONS, triplets
+from pipelines.data.distortions import DISTORTIONS, SPOILT, triplets
 from pipelines.data.scenes import CLASSES, COLOURS, PLACES
 from pipelines.models.judge import Verdict
 from pipelines.models.perceptual import NETS, Perceptual, stored, untrained
@@ -126,7 +128,7 @@ def calibrate(
 ) -> None:
     """Rank triplets with `lpips.BCERankingLoss`; the channels' weights stay non-negative."""
     distance, ranking = Perceptual(network, fingerprint=""), lpips.BCERankingLoss().to(args.device)
-    kinds = list(DISTORTIONS)
+    kinds = [*DISTORTIONS, *[SPOILT] * len(DISTORTIONS)]  # half of the time where pixels mislead
     network.lins.requires_grad_()
 
     def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
