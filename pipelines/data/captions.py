@@ -53,7 +53,8 @@ class Reading:
     unknown: tuple[str, ...]
 
 
-def _with_article(words: str) -> str:
+def with_article(words: str) -> str:
+    """Return the words after "a" or "an"."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
@@ -65,7 +66,7 @@ def describe(thing: Thing, *, colour: bool = True, pattern: bool = True, toy: bo
         "toy" if toy else "",
         thing.class_name,
     ]
-    return _with_article(" ".join(word for word in words if word))
+    return with_article(" ".join(word for word in words if word))
 
 
 def _join(phrases: Sequence[str], linking: str | None) -> str:

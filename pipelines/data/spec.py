@@ -28,6 +28,7 @@ PLACES = (
     "on the moon",
 )
 RELATIONS = ("beside", "in front of", "on", "under")
+WORDS = (*CLASSES, *RELATIONS, *COLOURS, *PATTERNS[1:], *PLACES)
 NATURAL_ONLY = ("zebra",)  # classes that take neither colour nor pattern
 
 
