@@ -34,6 +34,7 @@ from starlette.middleware import Middleware
 from pipelines import (
     easel,
     examples,
+    gallery,
     images,
     inspection,
     packs,
@@ -51,7 +52,7 @@ from pipelines.jobs import Done, Gate, Update
 from pipelines.layout_files import read_layout
 from pipelines.layouts import MAX_STRENGTH, Layout, Segment
 from pipelines.memo import Memo
-from pipelines.method_params import MaskParams
+from pipelines.method_params import MaskParams, RetrievalParams
 from pipelines.model_cache import ModelCache
 from pipelines.registry import METHODS, Method, methods
 from pipelines.results import OnStep
@@ -1126,6 +1127,143 @@ def painting_tab(page: Page) -> None:
     page.quiet(compare.select, look_closer, page.session, closer)
 
 
+# ---------------------------------------------------------------- Retrieval
+
+TOYS, OWN = "The toy set", "My pictures"
+
+
+def retrieval_tab(page: Page) -> None:
+    """Build the Retrieval tab: move a picture by the change of two words, see what lies there."""
+    services = page.services
+    clips = gallery.clips(services.pack)
+    specs = params.specs(RetrievalParams)
+    gr.Markdown("**Try one** – a click answers; so does every move of λ", elem_classes="lead")
+    strip = gr.Gallery([], elem_id="queries", elem_classes="strip", columns=10, **STRIP)
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            photo = Photo(label="Picture", height=200, elem_classes="photo", **PHOTO)
+            with gr.Row(equal_height=True, elem_classes="compact"):
+                new_toy = gr.Button("Toy scene from number", size="md", scale=2, min_width=150)
+                toy_seed = gr.Number(
+                    1, precision=0, minimum=0, maximum=MAX_SEED, show_label=False,
+                    label="Number of the toy scene", container=False, min_width=80,
+                )  # fmt: skip
+            with gr.Row():
+                words = [
+                    gr.Dropdown(
+                        list(gallery.WORDS), value=None, allow_custom_value=True, label=label,
+                        elem_id=elem_id, min_width=120,
+                    )
+                    for label, elem_id in (("From", "from_word"), ("To", "to_word"))
+                ]  # fmt: skip
+            notice = gr.HTML()
+            controls = {spec.name: parameter_control(spec, spec.default) for spec in specs}
+            clip = gr.Radio(list(clips), value=clips[0] if clips else None, label="CLIP")
+            where = gr.Radio([TOYS, OWN], value=TOYS, label="Search in")
+            with gr.Accordion("My pictures", open=False, elem_id="own_pictures"):
+                gr.Markdown("They stay in memory while this page is open, and nowhere else.")
+                uploads = [
+                    gr.UploadButton(label, file_count=count, file_types=kinds, size="md")
+                    for label, count, kinds in (
+                        ("Index a zip file, or pictures", "multiple", [".zip", "image"]),
+                        ("Index a folder", "directory", None),
+                    )
+                ]
+                stop = gr.Button("Stop", interactive=False, elem_id="stop_index", min_width=90)
+                indexed = gr.HTML(elem_id="indexed")
+        with gr.Column(scale=6, min_width=300):
+            results = gr.Gallery(
+                label="Closest to the moved picture; ✓ and ✗ are the scenes' own word",
+                elem_id="retrieved", elem_classes="strip wide titled", **STRIP,
+            )  # fmt: skip
+            status = gr.HTML(sentences.status("Click an example."), elem_id="retrieval_status")
+            baselines = gr.Gallery(
+                label="Best picture of the baselines", elem_id="retrieval_baselines",
+                elem_classes="strip wide titled", **STRIP,
+            )  # fmt: skip
+            reasons = gr.HTML(elem_id="reasons")
+
+    def answer(data: View) -> View:
+        session: Session = data[page.session]
+        values = {name: data[control] for name, control in controls.items()}
+        try:
+            if session.query is None:
+                raise InputError("Please choose a picture, or click an example.")
+            if data[where] == OWN and session.collection is None:
+                raise InputError("Please index pictures of your own first, below.")
+            own = session.collection if data[where] == OWN else None
+            asked = data[words[0]], data[words[1]]
+            one = gallery.look(services, session.query, asked, values, data[clip], own)
+        except InputError as error:  # a slider that moves must not throw toasts
+            return {status: sentences.status(str(error))}
+        best = [(tile.picture, f"{name}: {tile.title}") for name, tile in one.baselines.items()]
+        return {
+            results: [(tile.picture, tile.title) for tile in one.tiles],
+            baselines: best,
+            reasons: sentences.reasons(one.words, one.notes),
+            status: sentences.retrieved([t.agrees for t in one.tiles], one.seconds),
+        }
+
+    def take(picture: Image.Image | None, session: Session) -> None:
+        session.query = gallery.query_of(session, picture) if picture else None
+
+    def name_unknown(value: str | None, target: str | None) -> str:
+        pack = services.pack
+        unknown = gallery.unknown_words(pack, [value, target])
+        return sentences.notice(unknown, pack.title, verdicts.word_groups())
+
+    def show_examples() -> Any:
+        shelf = gallery.examples(services)
+        return gr.Gallery([(picture, f"{one.value} → {one.target}") for one, picture in shelf])
+
+    def pick(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
+        one, _ = gallery.examples(services)[event.index]
+        picture = gallery.from_set(services, session, one.row)
+        take(picture, session)
+        return picture, one.value, one.target
+
+    def toy_scene(number: float, session: Session) -> tuple[Any, ...]:
+        toy, number = remembered_toy(number, session)
+        take(toy.image, session)
+        return toy.image, (number + 1) % MAX_SEED
+
+    def index(
+        paths: list[str] | None, role: str, session: Session, request: gr.Request
+    ) -> Iterator[View]:
+        def running(update: Update) -> View:
+            return {indexed: page.progress(update, "My pictures")}
+
+        def at_rest(text: str) -> View:
+            return {stop: gr.Button(interactive=False), indexed: sentences.status(text)}
+
+        def finished(own: gallery.Collection) -> View:
+            left = f" {len(own.left_out)} files were left out." if own.left_out else ""
+            return {**at_rest(f"{len(own)} pictures are ready.{left}"), where: OWN}
+
+        yield {stop: gr.Button(interactive=True), indexed: sentences.status("Starting")}
+        work = functools.partial(gallery.index_collection, services, session, paths or [], role)
+        yield from page.follow(request, work, running, finished, at_rest)
+
+    changed = (*words, *controls.values(), clip, where)
+    everything = {page.session, *changed}
+    shows = [results, baselines, reasons, status]
+    taken = page.quiet(photo.change, take, [photo, page.session], None)
+    for trigger in (taken.then, *(control.change for control in changed)):
+        page.quiet(trigger, answer, everything, shows)
+    for word in words:
+        page.quiet(word.change, name_unknown, words, notice)
+    page.quiet(strip.select, pick, page.session, [photo, *words])
+    page.quiet(new_toy.click, toy_scene, [toy_seed, page.session], [photo, toy_seed])
+    for upload in uploads:
+        made = page.heavy(
+            upload.upload, index, [upload, clip, page.session], [stop, indexed, where]
+        )
+        page.quiet(made.then, answer, everything, shows)
+    page.quiet(stop.click, page.stop, None, None)
+    page.quiet(page.tab["retrieve"].select, show_examples, None, strip)
+    page.parts["queries"] = strip, show_examples
+
+
 # ---------------------------------------------------------------- the page
 
 
@@ -1133,6 +1271,7 @@ TABS: tuple[tuple[str, str, Callable[[Page], None]], ...] = (
     ("edit", "Text edit", text_edit_tab),
     ("mask", "Mask inspect", mask_inspect_tab),
     ("paint", "Segmentation to image", painting_tab),
+    ("retrieve", "Retrieval", retrieval_tab),
 )
 
 
@@ -1188,10 +1327,13 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
         tab = tab if tab in [known for known, _, _ in TABS] else TABS[0][0]
         filled = toy.image, name, source, target, seed
         easel_shown = gr.ImageEditor(visible=True) if tab == "paint" else gr.skip()
-        return gr.Tabs(selected=tab), *filled, *filled, page.models(), easel_shown
+        strip_shown = show_queries() if tab == "retrieve" else gr.skip()
+        shown = easel_shown, strip_shown
+        return gr.Tabs(selected=tab), *filled, *filled, page.models(), *shown
 
+    strip, show_queries = page.parts["queries"]
     filled = [*edit.fillable, edit.seed, *mask.fillable, mask.seed]
-    shows = [page.tabs, *filled, page.model_line, page.parts["easel"]]
+    shows = [page.tabs, *filled, page.model_line, page.parts["easel"], strip]
     page.quiet(demo.load, restore, page.session, shows)
 
 
@@ -1201,6 +1343,7 @@ def public_endpoints(page: Page) -> None:
         picture = Photo(label="image", **PHOTO)
         source, target = gr.Textbox(label="source_text"), gr.Textbox(label="target_text")
         name = gr.Textbox("diffedit", label="method")
+        clip = gr.Textbox("clip_resnet", label="clip")
         seed = gr.Number(0, precision=0, label="seed")
         values = gr.JSON({}, label="parameters")
         edited, mask = (gr.Image(label=label, format="png") for label in ("edited", "mask"))
@@ -1252,6 +1395,18 @@ def public_endpoints(page: Page) -> None:
             finished,
             lambda text: (None, {"status": text}),
         )
+
+    def retrieve(
+        image: Image.Image | None, source_word: str, target_word: str, clip: str, parameters: Any,
+        session: Session,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Move a picture by the change of two words; returns the closest picture and a report."""
+        if not isinstance(parameters or {}, dict):
+            raise InputError("The parameters must be an object of names and values.")
+        query = gallery.query_of(session, image)
+        words = source_word, target_word
+        answer = gallery.look(page.services, query, words, parameters or {}, clip)
+        return answer.tiles[0].picture, answer.report()
 
     @polite
     def order_of(
@@ -1313,6 +1468,10 @@ def public_endpoints(page: Page) -> None:
         [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     trigger.click(polite(list_methods), None, report, api_name="methods")
+    trigger.click(
+        polite(retrieve), [picture, source, target, clip, values, page.session], [edited, report],
+        api_name="retrieve",
+    )  # fmt: skip
     trigger.click(polite(new_scene), [seed, page.session], [edited, report], api_name="new_scene")
 
 

@@ -8,10 +8,11 @@ back up. Importing a module does no I/O, picks no device and sets no seed.
     model_cache, leases, memo, devices, images   services: loading, reuse, device choice, pixels
     noise                                        a visitor's seed, one stream for each use
     text_edit                                    PIL in, PIL out around every text edit method
-    diffedit, flexit, sdedit, baselines          methods: one paper, one file
+    diffedit, flexit, sdedit, simat, baselines   methods: one paper, one file
+    image_collections                            a visitor's own pictures, out of zip files
     edits, masks                                 what those methods share
     diffusion/    noise schedule, DDIM, fast solvers, guidance, cross-attention capture
-    models/       thin bundles over diffusers, transformers, open_clip and lpips
+    models/       thin bundles over diffusers, transformers, open_clip, lpips and faiss
     data/         the procedural worlds, their captions and edit queries
     training/     one script for each shipped model
     metrics/      pure functions
@@ -22,6 +23,7 @@ Letters in shape comments and docstrings:
     B batch      C channels          H W image height, width (pixels)
     h w latent height, width         K steps actually taken
     L text tokens                    T training timesteps of the noise schedule
+    D length of an embedding         N M vectors in an index, captions
 
 Ranges: PIL uint8 outside; `images` float32 in [-1, 1] inside; masks in [0, 1], 1 = edit.
 """

@@ -212,3 +212,29 @@ class MultiDiffusionParams(PaintingParams):
     bootstrapping: float = ranged(
         0.4, 0.0, 1.0, 0.05, "part of the steps in which segments stand before a plain colour"
     )
+
+
+@dataclass(frozen=True)
+class RetrievalParams:
+    """SIMAT retrieval, with the temperature and the factor that the thesis found best."""
+
+    scale: float = ranged(1.0, 0.0, 5.0, 0.05, "how far the picture moves along the change", "λ")
+    heads: str = choice(
+        "0.1",
+        "off",
+        "0.01",
+        "0.03",
+        "0.1",
+        "0.3",
+        "1",
+        help="linear layers behind the CLIP, by the temperature τ of their training",
+        label="Adaptation heads",
+    )
+    delta: str = choice(
+        "words",
+        "words",
+        "sentences",
+        help="the change of the two words alone, or its mean over captions that contain them",
+        label="Change as",
+    )
+    k: int = ranged(5, 1, 10, 1, "pictures shown", "Results")

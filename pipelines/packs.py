@@ -136,6 +136,7 @@ def _download(hub_id: str, revision: str) -> Path:
 LOADERS: dict[str, Loader] = {
     "latent_diffusion": _load_with("pipelines.models.latent_diffusion:LatentDiffusion.from_folder"),
     "perceptual": _load_with("pipelines.models.perceptual:Perceptual.from_folder"),
+    "retrieval_set": _load_with("pipelines.models.retrieval_set:RetrievalSet.from_folder"),
     "scene_judge": _load_with("pipelines.models.judge:SceneJudge.from_folder"),
     "dual_encoder": _load_with("pipelines.models.dual_encoder:DualEncoder.from_folder"),
     "scene_segmenter": _load_with("pipelines.models.segmenter:SceneSegmenter.from_folder"),
@@ -156,6 +157,7 @@ PACKS: dict[str, Pack] = {
                 "latent_diffusion": Component("latent_diffusion", "toybox/scenes"),
                 "lpips_eval": Component("perceptual", "toybox/lpips_eval"),
                 "lpips_loss": Component("perceptual", "toybox/lpips_loss"),
+                "retrieval": Component("retrieval_set", "toybox/retrieval"),
                 "scene_judge": Component("scene_judge", "toybox/scene_judge"),
                 "scene_segmenter": Component("scene_segmenter", "toybox/scene_segmenter"),
             },

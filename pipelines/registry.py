@@ -22,7 +22,7 @@ class Method:
     Attributes:
         name: key in METHODS, in the API and in benchmark records.
         title: what the visitor reads.
-        tab: "text_edit" or "layouts".
+        tab: "text_edit", "layouts" or "retrieval".
         params: "module:Class" of its frozen parameter dataclass (see `params`).
         function: "module:function".
         paper: citation with its address.
@@ -64,6 +64,10 @@ _ZESTGUIDE_PAPER = (
 _FLEXIT_PAPER = (
     "Couairon, Grechka, Verbeek, Schwenk, Cord. FlexIT: Towards flexible semantic image "
     "translation. CVPR 2022. https://arxiv.org/abs/2203.04705"
+)
+_SIMAT_PAPER = (
+    "Couairon, Douze, Cord, Schwenk. Embedding arithmetic of multimodal queries for image "
+    "retrieval. CVPR workshops 2022. https://arxiv.org/abs/2112.03162"
 )
 _DIFFEDIT_PAPER = (
     "Couairon, Verbeek, Schwenk, Cord. DiffEdit: Diffusion-based semantic image editing with mask "
@@ -218,6 +222,16 @@ METHODS: dict[str, Method] = {
             paper="Song, Meng, Ermon. Denoising diffusion implicit models. ICLR 2021. "
             "https://arxiv.org/abs/2010.02502",
             summary="Reads the words and ignores where they were painted: what a method must beat.",
+        ),
+        Method(
+            name="simat",
+            title="SIMAT",
+            tab="retrieval",
+            params="pipelines.method_params:RetrievalParams",
+            function="pipelines.simat:simat",
+            paper=_SIMAT_PAPER,
+            summary="Adds the difference of two words' embeddings to a picture's and finds the "
+            "pictures that lie there.",
         ),
     )
 }

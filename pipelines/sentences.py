@@ -21,6 +21,7 @@ _STAGES = {
     "encoding": "Encoding the picture",
     "decoding": "Decoding with the target text",
     "painting": "Painting",
+    "indexing": "Looking at each picture",
 }
 
 
@@ -117,6 +118,25 @@ def painted(
         for row in rows
     ]
     return _table(head, cells, notes)
+
+
+def retrieved(agrees: Sequence[bool | None], seconds: float) -> str:
+    """Return how many results are right, where that is known, and how long it took."""
+    text = f"Answered in {1000 * seconds:.0f} ms"
+    judged = [one for one in agrees if one is not None]
+    if judged:
+        text += f" · the scenes agree with {sum(judged)} of {len(judged)}"
+    return status(f"{text}.")
+
+
+def reasons(words: Sequence[tuple[str, float, float]], notes: Sequence[str]) -> str:
+    """Return the words closest to a moved point, with their cosines before and after."""
+    head = "Closest words", "Cosine after the move", "before"
+    rows = [
+        (escape(word), _number(after, ".3f"), _number(before, ".3f"))
+        for word, after, before in words
+    ]
+    return _table(head, rows, notes)
 
 
 def legend(segments: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> str:

@@ -31,7 +31,10 @@ from pipelines.registry import Method, methods
 from pipelines.results import EditResult, OnStep
 
 if TYPE_CHECKING:
+    from pipelines.data.spec import Scene
     from pipelines.easel import Painted
+    from pipelines.gallery import Query
+    from pipelines.image_collections import Collection
     from pipelines.inspection import Inspected
     from pipelines.layouts import Layout
     from pipelines.models.latent_diffusion import LatentDiffusion
@@ -65,6 +68,8 @@ class Session:
         mask: what Mask inspect handed over to Text edit.
         inspected: what Mask inspect shows.
         layout, paintings: what Segmentation to image loaded last, and painted last.
+        query, collection: the picture in hand in Retrieval, and the visitor's own pictures.
+        rows: (number, scene) of pictures of the retrieval set, by their fingerprints.
     """
 
     def __init__(self) -> None:
@@ -74,6 +79,9 @@ class Session:
         self.inspected: Inspected | None = None
         self.layout: Layout | None = None
         self.paintings: list[Painted] = []
+        self.query: Query | None = None
+        self.collection: Collection | None = None
+        self.rows: dict[str, tuple[int, Scene]] = {}
         self._toys: OrderedDict[str, tuple[str, Toy]] = OrderedDict()
 
     def remember(self, name: str, toy: Toy) -> None:

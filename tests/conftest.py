@@ -50,7 +50,13 @@ class WatchedCache(ModelCache):
 def untrained_pack(tmp_path_factory):
     """The toybox's pack entry over small untrained networks: a second to write, fast to run."""
     from safetensors.torch import save_file
-    from tiny_pack import VISION, write_clip, write_perceptual, write_scene_model
+    from tiny_pack import (
+        VISION,
+        write_clip,
+        write_perceptual,
+        write_retrieval_set,
+        write_scene_model,
+    )
 
     from pipelines.data.spec import CLASSES, COLOURS, PLACES
     from pipelines.models.judge import SceneJudge
@@ -67,6 +73,7 @@ def untrained_pack(tmp_path_factory):
         write_clip(size, folder / f"clip_{size}")
     for role, net in {"lpips_loss": "squeeze", "lpips_eval": "alex"}.items():
         write_perceptual(net, folder / role)
+    write_retrieval_set(folder / "retrieval", [folder / f"clip_{size}" for size in VISION])
     toybox = packs.find("toybox")
     components = {
         role: dataclasses.replace(part, source=str(folder / part.source.rpartition("/")[2]))

@@ -305,3 +305,20 @@ def test_a_phone_needs_no_sideways_scrolling(visitor, tab):
         assert visitor.driver.execute_script(width) <= phone["width"]
     finally:
         visitor.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_slider_moves_the_picture_and_other_pictures_come(visitor):
+    visitor.open()
+    visitor.click("button[role=tab]", "Retrieval")
+    visitor.click("#queries .thumbnail-item")
+    visitor.see("#retrieval_status", "Answered")
+    captions = lambda: [one.text for one in visitor.all("#retrieved .caption-label")]  # noqa: E731
+    first = visitor.until(lambda: len(captions()) == 5 and captions())
+    slider = visitor.all("input[type=range][aria-label*=λ]")[0]
+    visitor.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", slider)
+    slider.send_keys(Keys.END)
+    visitor.until(lambda: len(captions()) == 5 and captions() != first)
+    assert visitor.see("#retrieval_baselines .caption-label", "Text to image")
+    assert visitor.see("#reasons td")
+    assert visitor.see("#retrieval_status", "the scenes agree with")
+    assert not visitor.complaints()

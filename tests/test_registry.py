@@ -38,6 +38,7 @@ class TestEveryMethod:
                 {"seeds", "on_step", "memo", "masks"},
             ),
             "layouts": (["model", "layouts", "params"], {"seeds", "on_step"}),
+            "retrieval": (["index", "image_embeds", "deltas"], {"scale", "k", "itself"}),
         }[method.tab]
         positional = [n for n, a in arguments.items() if a.kind is a.POSITIONAL_OR_KEYWORD]
         assert positional == given

@@ -1,7 +1,10 @@
+import json
+
 import pytest
 import torch
 from torch.nn import functional as F
 
+from pipelines.benchmarks import retrieval
 from pipelines.models.retrieval_index import VectorIndex
 
 
@@ -42,6 +45,20 @@ def test_compressed_finds_nearly_the_same_from_a_quarter_of_the_bytes(tmp_path):
     assert (tmp_path / "vectors.faiss").stat().st_size < 0.4 * vectors.numel() * 4
     mapped = VectorIndex.load(tmp_path)
     assert torch.equal(mapped.search(queries, 10)[1], rows)
+
+
+def test_the_benchmark_measures_recall_and_time(tmp_path, capsys):
+    threads = torch.get_num_threads()
+    path = tmp_path / "records.jsonl"
+    try:
+        retrieval.main(["--only", "index", "--n", "20", "--vectors", "4000", "--json", str(path)])
+    finally:
+        torch.set_num_threads(threads)
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    values = {(r["metric"], r["method"]): r["value"] for r in records if "metric" in r}
+    assert 0.3 < values["recall_at_10", "compressed"] <= 1
+    assert values["size_mib", "compressed"] < 4000 * 128 * 4 / 2**20
+    assert ("query_ms", "exact") in values
 
 
 @pytest.mark.parametrize("count", [50, 500])

@@ -6,24 +6,28 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
+from safetensors.torch import save_file
+from tiny_pack import write_clip
 from torch import nn
 
 from pipelines.data.spec import CLASSES
 from pipelines.devices import Device
 from pipelines.diffusion.attention import AttentionStore
+from pipelines.models.adaptation_heads import AdaptationHeads, load_heads
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.perceptual import Perceptual
 from pipelines.models.segmenter import SceneSegmenter
-from pipelines.training import perceptual as perceptual_training
 from pipelines.training import (
+    adaptation_heads,
     scene_autoencoder,
     scene_clip,
     scene_diffusion,
     scene_judge,
     scene_segmenter,
 )
+from pipelines.training import perceptual as perceptual_training
 from pipelines.training.common import Average, Progress, parser, rate, train
 from pipelines.training.grounding import grounding_loss, noun_masks
 from pipelines.training.muon import Muon, orthogonal
@@ -116,6 +120,45 @@ def test_clip_trains_two_steps_and_opens(work, tmp_path):
     encoder = DualEncoder.from_folder(tmp_path, CPU)
     assert encoder.embed_texts(["a red horse"]).isfinite().all()
     assert encoder.embed_images(torch.zeros(1, 3, 128, 128)).isfinite().all()
+
+
+def test_adaptation_heads_train_two_steps_resume_and_open(work, tmp_path):
+    clip = write_clip("resnet", tmp_path / "clip_tiny")
+    out = tmp_path / "heads"
+    adaptation_heads.main(options(work, out, 2, "--clip", str(clip)))
+    heads, facts = load_heads(out)
+    encoder = DualEncoder.from_folder(clip, CPU)
+    assert facts["clip"] == encoder.fingerprint
+    assert list(heads) == list(adaptation_heads.TEMPERATURES)
+    fresh = AdaptationHeads.near_identity(encoder.dim, torch.Generator().manual_seed(0))
+    for pair in heads.values():
+        for name, value in pair.state_dict().items():
+            assert value.isfinite().all()
+            assert not torch.equal(value, fresh.state_dict()[name].half().float())
+    kept = next(work.glob("embeddings_*")).stat().st_mtime_ns
+    adaptation_heads.main(options(work, out, 3, "--clip", str(clip)))
+    assert next(work.glob("embeddings_*")).stat().st_mtime_ns == kept
+
+
+def test_adaptation_heads_learn_what_turns_pictures_into_texts(tmp_path):
+    """Captions are pictures turned by one rotation: each head must see its own side to undo it."""
+    clip = write_clip("resnet", tmp_path / "clip_tiny")
+    encoder = DualEncoder.from_folder(clip, CPU)
+    generator = torch.Generator().manual_seed(1)
+    pictures = torch.randn(900, encoder.dim, generator=generator)
+    pictures = torch.nn.functional.normalize(pictures, dim=1)
+    rotation = torch.linalg.qr(torch.randn(encoder.dim, encoder.dim, generator=generator))[0]
+    captions = (pictures @ rotation).unsqueeze(1).repeat(1, 4, 1)
+    save_file(
+        {"images": pictures, "captions": captions.contiguous()},
+        tmp_path / f"embeddings_{encoder.fingerprint}.safetensors",
+    )
+    named = ["--clip", str(clip), "--work", str(tmp_path), "--out", str(tmp_path / "out")]
+    adaptation_heads.main([*named, "--steps", "200", "--batch", "128", "--device", "cpu"])
+    _, facts = load_heads(tmp_path / "out")
+    recall = facts["recall_at_1_of_256"]
+    assert recall["raw"] < 0.05
+    assert min(recall[tau] for tau in ("0.01", "0.03", "0.1")) > 0.5
 
 
 @pytest.mark.parametrize("net", ["squeeze", "alex"])

@@ -1,5 +1,6 @@
 """Models of the shipped layouts with random weights, small enough to make in a second."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,17 @@ from safetensors.torch import save_file
 
 from pipelines.data.captions import VOCABULARY
 from pipelines.devices import Device
+from pipelines.models.adaptation_heads import AdaptationHeads, save_heads
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.perceptual import Perceptual
 from pipelines.training import (
+    adaptation_heads,
     perceptual,
     scene_autoencoder,
     scene_clip,
     scene_diffusion,
+    simat_set,
     word_tokenizer,
 )
 from pipelines.training.common import write_json
@@ -66,6 +70,21 @@ def write_clip(size: str, folder: Path) -> Path:
         torch.manual_seed(0)
         patch.setitem(scene_clip.VISION, size, VISION[size])
         scene_clip.save(scene_clip.build(size, folder), folder)
+    return folder
+
+
+def write_retrieval_set(folder: Path, clips: Sequence[Path]) -> Path:
+    """Write a set of a few scenes as these CLIPs see them, with untrained heads."""
+    named = ["--clip", *map(str, clips), "--out", str(folder), "--work", str(folder.parent)]
+    simat_set.main([*named, "--candidates", "260", "--device", "cpu"])
+    for clip in clips:
+        encoder = DualEncoder.from_folder(clip, CPU)
+        generator = torch.Generator().manual_seed(0)
+        heads = {
+            tau: AdaptationHeads.near_identity(encoder.dim, generator)
+            for tau in adaptation_heads.TEMPERATURES
+        }
+        save_heads(folder / clip.name, heads, {"clip": encoder.fingerprint})
     return folder
 
 

@@ -72,17 +72,18 @@ def _published(
 ) -> Published:
     row_of = {int(entry["region_id"]): row for row, entry in enumerate(shown)}
     triplets = [Triplet(entry["subj"], entry["rel"], entry["obj"]) for entry in shown]
-    captions: dict[Triplet, str] = {}
+    lines: dict[Triplet, int] = {}
     queries = []
     for entry in asked:
         image = row_of[int(entry["region_id"])]
         wanted = replace(triplets[image], **{entry["field"]: entry["target"]})
-        captions[triplets[image]] = texts[int(entry["query_ids"])]
-        captions[wanted] = texts[int(entry["target_ids"])]
+        lines[triplets[image]] = int(entry["query_ids"])
+        lines[wanted] = int(entry["target_ids"])
         is_test = {"True": True, "False": False}[entry["is_test"]]
         queries.append(
             Transformation(image, entry["field"], entry["value"], entry["target"], wanted, is_test)
         )
+    captions = {one: texts[line] for one, line in sorted(lines.items(), key=lambda kv: kv[1])}
     return Published(
         SimatSet(triplets, captions, queries),
         region_ids=tuple(row_of),

@@ -67,6 +67,7 @@ class RetrievalSet:
         scenes: in the order of all rows.
         simat: their triplets and queries.
         captions: full ones, of every scene.
+        caption_rows: of the triplets' captions, by their text.
         encoded: by the name of the CLIP.
     """
 
@@ -77,6 +78,7 @@ class RetrievalSet:
         self.scenes = list(scenes)
         shown = [triplet_of(scene) for scene in scenes]
         self.simat: SimatSet = build([one for one in shown if one is not None])
+        self.caption_rows = {text: row for row, text in enumerate(self.simat.captions.values())}
         self.captions = [caption(scene) for scene in scenes]
         self.encoded = dict(encoded)
         self._thumbnails = thumbnails
