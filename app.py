@@ -1237,8 +1237,8 @@ def retrieval_tab(page: Page) -> None:
             return {stop: gr.Button(interactive=False), indexed: sentences.status(text)}
 
         def finished(own: gallery.Collection) -> View:
-            left = f" {len(own.left_out)} files were left out." if own.left_out else ""
-            return {**at_rest(f"{len(own)} pictures are ready.{left}"), where: OWN}
+            left = f" Left out: {len(own.left_out)}." if own.left_out else ""
+            return {**at_rest(f"Pictures ready: {len(own)}.{left}"), where: OWN}
 
         yield {stop: gr.Button(interactive=True), indexed: sentences.status("Starting")}
         work = functools.partial(gallery.index_collection, services, session, paths or [], role)

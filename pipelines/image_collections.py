@@ -95,7 +95,7 @@ def members(paths: Sequence[str | Path]) -> list[Member]:
 
 
 def _is_picture(name: PurePosixPath | Path) -> bool:
-    is_hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts[-2:])
+    is_hidden = name.name.startswith(".") or "__MACOSX" in name.parts
     return name.suffix.lower() in _SUFFIXES and not is_hidden
 
 

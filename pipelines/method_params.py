@@ -218,7 +218,9 @@ class MultiDiffusionParams(PaintingParams):
 class RetrievalParams:
     """SIMAT retrieval, with the temperature and the factor that the thesis found best."""
 
-    scale: float = ranged(1.0, 0.0, 5.0, 0.05, "how far the picture moves along the change", "λ")
+    scale: float = ranged(
+        1.0, 0.0, 5.0, 0.05, "how far the picture moves along the change", "Strength λ"
+    )
     heads: str = choice(
         "0.1",
         "off",

@@ -67,7 +67,7 @@ def test_a_visitors_own_zip_file_is_indexed_and_a_bad_one_refused(served, tmp_pa
     bad.write_bytes(b"PK no zip")
     with Listener(served, "index", [[upload(served, good)], "clip_vit"]) as job:
         output = job.completed()["output"]["data"]
-    assert "1 pictures are ready. 1 files were left out." in str(output)
+    assert "Pictures ready: 1. Left out: 1." in str(output)
     assert "My pictures" in str(output)
     with Listener(served, "index", [[upload(served, bad)], "clip_vit"]) as job:
         message = job.completed()
