@@ -66,13 +66,8 @@ def png(image, **options):
 
 def test_only_the_intended_endpoints_are_public(served):
     info = requests.get(f"{served[1]}/gradio_api/info", timeout=30).json()
-    assert set(info["named_endpoints"]) == {
-        "/edit",
-        "/methods",
-        "/new_scene",
-        "/paint",
-        "/retrieve",
-    }
+    public = {"/edit", "/methods", "/new_scene", "/paint", "/retrieve"}
+    assert set(info["named_endpoints"]) == public
     assert info["unnamed_endpoints"] == {}
     config = requests.get(f"{served[1]}/config", timeout=30).json()
     names = [str(dependency["api_name"]) for dependency in config["dependencies"]]
