@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from pipelines import packs
-from pipelines.data.scenes import render
+from pipelines.data.scenes import render, sample_scene
 from pipelines.data.simat_scenes import CANDIDATES, FIRST_SEED, OBJECTS_KEPT
 from pipelines.devices import Device
 from pipelines.models.latent_diffusion import weights_fingerprint
 from pipelines.models.retrieval_set import THUMBNAIL_PX, THUMBNAILS, RetrievalSet
+from pipelines.training import simat_set
 from pipelines.training.scene_data import HELD_OUT
 
 TOYBOX = packs.find("toybox")
@@ -62,3 +63,23 @@ def test_what_clips_made_of_it_is_theirs(known):
         )
         assert len(encoded.images) == len(known)
         assert len(encoded.captions) == len(known.simat.captions)
+
+
+def test_renders_go_on_where_they_stopped(tmp_path, monkeypatch):
+    scenes = [sample_scene(seed) for seed in range(4)]
+    drawn = []
+
+    def stopping(scene, size_px):
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(scene)
+        return render(scene, size_px)
+
+    monkeypatch.setattr(simat_set, "render", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        simat_set.renders(scenes, tmp_path)
+    assert drawn == scenes[:2]
+    monkeypatch.setattr(simat_set, "render", lambda scene, px: drawn.append(scene) or render(scene))
+    images = simat_set.renders(scenes, tmp_path)
+    assert drawn == scenes
+    assert np.array_equal(images[1], render(scenes[1]).image)

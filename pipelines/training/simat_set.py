@@ -22,6 +22,7 @@ from pipelines.data.spec import WORDS
 from pipelines.devices import Device
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.retrieval_set import (
+    SCENES,
     THUMBNAILS,
     read_scenes,
     write_encoded,
@@ -34,15 +35,20 @@ from pipelines.training.scene_data import SIZE_PX
 
 
 def renders(scenes: Sequence[Scene], work: Path) -> np.ndarray:
-    """Return the pictures (N, 128, 128, 3) uint8, memory-mapped from `<work>/simat_renders.npy`."""
+    """Return the pictures (N, 128, 128, 3) uint8, memory-mapped from `<work>/simat_renders.npy`.
+
+    An interrupted run continues where it stopped: no rendered scene is black all over.
+    """
     path = work / "simat_renders.npy"
     if not path.exists() or len(np.load(path, mmap_mode="r")) != len(scenes):
         work.mkdir(parents=True, exist_ok=True)
         shape = (len(scenes), SIZE_PX, SIZE_PX, 3)
         temporary = path.with_name("simat_renders_part.npy")
-        images = np.lib.format.open_memmap(temporary, "w+", np.uint8, shape)
+        is_begun = temporary.exists() and np.load(temporary, mmap_mode="r").shape == shape
+        images = np.lib.format.open_memmap(temporary, "r+" if is_begun else "w+", np.uint8, shape)
         for i, scene in enumerate(scenes):
-            images[i] = render(scene, SIZE_PX).image
+            if not images[i].any():
+                images[i] = render(scene, SIZE_PX).image
         images.flush()
         temporary.replace(path)
     return np.load(path, mmap_mode="r")
@@ -75,11 +81,11 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options.add_argument("--candidates", type=int, default=CANDIDATES)
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = options.parse_args(argv)
-    if not (args.out / THUMBNAILS).exists():
-        scenes = sample_scenes(args.candidates)
-        write_scenes(args.out, scenes)
-        write_thumbnails(args.out, renders(scenes, args.work))
+    if not (args.out / SCENES).exists():
+        write_scenes(args.out, sample_scenes(args.candidates))
     scenes = read_scenes(args.out)
+    if not (args.out / THUMBNAILS).exists():
+        write_thumbnails(args.out, renders(scenes, args.work))
     shown = [one for scene in scenes if (one := triplet_of(scene)) is not None]
     print(f"{len(scenes)} scenes, {len(set(shown))} triplets, {len(build(shown).queries)} queries")
     for folder in args.clip:
