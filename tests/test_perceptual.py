@@ -38,7 +38,7 @@ def test_distance_is_that_of_the_lpips_package(network, perceptual, pictures):
     theirs.load_state_dict(perceptual.network.state_dict())
     expected = theirs(*pictures).flatten()
     assert expected.abs().min() > 1e-4
-    torch.testing.assert_close(perceptual.distance(*pictures), expected, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(perceptual.distance(*pictures), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_weights_on_disk_are_the_networks_in_half_precision(network, perceptual):

@@ -36,8 +36,8 @@ class Perceptual:
         weights = {k: w.float() for k, w in load_file(folder / "model.safetensors").items()}
         again = {f"lins.{k[3:]}": w for k, w in weights.items() if k.startswith("lin")}
         network.load_state_dict(weights | again, strict=True, assign=True)
-        target = device.torch_device
-        return cls(network.to(target), fingerprint=weights_fingerprint(folder))
+        network.to(device.torch_device, memory_format=torch.channels_last)
+        return cls(network, fingerprint=weights_fingerprint(folder))
 
     @property
     def nbytes(self) -> int:
