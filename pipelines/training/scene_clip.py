@@ -28,7 +28,6 @@ from pipelines.training import word_tokenizer
 from pipelines.training.common import TOYBOX, Average, Progress, parser, train, write_json
 from pipelines.training.muon import muon_and_adamw
 from pipelines.training.scene_data import SceneSet
-from pipelines.training.scene_judge import disturb
 
 EMBED_DIM = 128
 MAX_TOKENS = 32
@@ -40,6 +39,8 @@ VISION = {
     "resnet_large": {"image_size": 128, "layers": [1, 1, 2, 2], "width": 32},
 }
 MEAN, STD = 0.5, 0.25
+MOST_NOISE = 0.5
+"""Standard deviation, where pictures lie in [-1, 1]."""
 
 
 def build(size: str, folder: Path) -> open_clip.CLIP:
@@ -91,6 +92,16 @@ def contrastive_loss(image_embeds: Tensor, text_embeds: Tensor, scale: Tensor) -
     return (F.cross_entropy(logits, matches) + F.cross_entropy(captions.T, matches)) / 2
 
 
+def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return images (B, 3, H, H), each with noise of its own strength up to MOST_NOISE.
+
+    A network that sees through noise has gradients that look like things, not like noise
+    (Kaur, Cohen and Lipton 2019, arXiv 1910.08640): FlexIT follows them.
+    """
+    strengths = torch.from_numpy(rng.random((len(images), 1, 1, 1), dtype=np.float32)) * MOST_NOISE
+    return images + strengths * torch.randn_like(images)
+
+
 def standardised(images: Tensor, side_px: int) -> Tensor:
     """Return images (B, 3, H, H) in [-1, 1] as the image encoder takes them."""
     if images.shape[-1] != side_px:
@@ -125,8 +136,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
 
     def loss_of_step(progress: Progress):
         rows = rng.choice(len(scenes), args.batch, replace=False)
-        images = disturb(scenes.batch(rows, rng.random(args.batch) < 0.5), rng)
-        images = standardised(images.to(args.device), side_px)
+        images = scenes.batch(rows, rng.random(args.batch) < 0.5)
+        images = standardised(noisy(images, rng).to(args.device), side_px)
         texts = [captions[row][rng.integers(len(captions[row]))] for row in rows]
         texts += [n for text in list(texts) for n in negatives(text, args.hard_negatives, rng)]
         pictures = network.encode_image(images, normalize=True)
