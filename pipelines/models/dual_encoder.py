@@ -45,7 +45,7 @@ class DualEncoder:
         source = f"local-dir:{folder}"
         network = open_clip.create_model(source, precision="fp32", device=device.torch_device)
         return cls(
-            network,
+            network.to(memory_format=torch.channels_last),
             open_clip.get_tokenizer(source),
             name=folder.name,
             fingerprint=weights_fingerprint(folder),
