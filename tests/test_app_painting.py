@@ -9,6 +9,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from test_app import check_sentence
 
+from pipelines import packs
+
 
 @pytest.fixture(scope="module")
 def client(served):
@@ -48,3 +50,10 @@ def test_a_painting_carries_a_recipe_that_paints_its_bytes_again(client, tmp_pat
         with pytest.raises(AppError) as caught:
             paint(tmp_path / "labels.png", **options)
         assert phrase in check_sentence(str(caught.value))
+
+
+def test_methods_are_described_with_the_defaults_of_the_pack(client):
+    described = client.predict(api_name="/methods")
+    for method, values in packs.find("toybox").defaults.items():
+        shown = {spec["name"]: spec["default"] for spec in described[method]["parameters"]}
+        assert shown | values == shown
