@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ def training(folder: str) -> str:
 
 TOYS = "assets/toybox"
 SCENES = "autoencoder scene_model"
+CLIPS = "clip_vit", "clip_resnet", "clip_resnet_large"
 
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "results", overview),
@@ -130,6 +132,19 @@ TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     (f"{TOYS}/scene_judge/README.md", "numbers", lambda: card("faithfulness", "render")),
     (f"{TOYS}/scene_segmenter/README.md", "numbers", lambda: card("segmenter", "segmenter")),
     (f"{TOYS}/scene_segmenter/README.md", "training", lambda: training(f"{TOYS}/scene_segmenter")),
+    *((f"{TOYS}/{clip}/README.md", "numbers", partial(card, "clip", clip)) for clip in CLIPS),
+    *(
+        (f"{TOYS}/{clip}/README.md", "training", partial(training, f"{TOYS}/{clip}"))
+        for clip in CLIPS
+    ),
+    *(
+        (
+            f"{TOYS}/{net}/README.md",
+            "numbers",
+            partial(card, "perceptual", f"{net} {net}_uniform l2"),
+        )
+        for net in ("lpips_loss", "lpips_eval")
+    ),
 )
 
 
