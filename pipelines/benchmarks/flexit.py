@@ -388,8 +388,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     report = Report("flexit", seed=args.seed, path=args.json)
     report.provenance["steps"] = args.steps
     lab = prepared(find("toybox"), report, args.n, args.seed, args.steps)
-    compares = set(args.parts) - {"cost", "published"}
-    base = lab.run("flexit", {}, "default") if compares else {}
+    base = lab.run("flexit", {}, "default") if set(args.parts) - {"cost", "published"} else {}
     for part in args.parts:
         if part == "published":
             photos(lab, args.queries, args.imagenet, args.n)
