@@ -163,7 +163,12 @@ PACKS: dict[str, Pack] = {
             },
             vocabulary="pipelines.data.captions:VOCABULARY",
             # the thesis's learning rate of 1 distorts this model's things
-            defaults={name: {"eta": 0.3} for name in ("zestguide", "zestguide_pww")},
+            defaults={
+                "zestguide": {"eta": 0.3},
+                "zestguide_pww": {"eta": 0.3},
+                # these CLIPs are small: the published pull towards the input outweighs them
+                "flexit": {"perceptual_weight": 0.05, "latent_weight": 0.0, "image_weight": 0.1},
+            },
             presets={
                 "fast": {
                     "solver": "dpm2m",
