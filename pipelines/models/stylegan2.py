@@ -382,5 +382,5 @@ class Discriminator(nn.Module):
         """Return the mean deviation within groups of a batch, (B, 1, 4, 4)."""
         b, _, h, w = x.shape
         group = math.gcd(b, self.group)
-        spread = (x.view(group, b // group, -1).var(0, unbiased=False) + 1e-8).sqrt().mean(1)
+        spread = (x.reshape(group, b // group, -1).var(0, unbiased=False) + 1e-8).sqrt().mean(1)
         return spread.repeat(group).view(b, 1, 1, 1).expand(b, 1, h, w)

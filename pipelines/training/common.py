@@ -136,8 +136,56 @@ def train(
     save_every_s: float = 240.0,
     log_every: int = 50,
 ) -> Progress:
-    """Run the loop until `--minutes` or `--steps`; resume from and write `<work>/<name>.pt`.
+    """Run the loop of `run` with one loss: its gradient, clipped, moves every optimizer."""
+    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
 
+    def step(progress: Progress) -> dict[str, float]:
+        loss, numbers = loss_of_step(progress)
+        descend(loss, optimizers, parameters)
+        return numbers
+
+    return run(
+        args,
+        name=name,
+        parts=parts,
+        optimizers=optimizers,
+        step=step,
+        after_step=after_step,
+        decay_from=decay_from,
+        save_every_s=save_every_s,
+        log_every=log_every,
+    )
+
+
+def descend(
+    loss: torch.Tensor,
+    optimizers: Sequence[torch.optim.Optimizer],
+    parameters: Sequence[nn.Parameter],
+) -> None:
+    """Move `parameters` by the gradient of a loss, clipped to norm 1."""
+    for parameter in parameters:
+        parameter.grad = None
+    loss.backward()
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    for optimizer in optimizers:
+        optimizer.step()
+
+
+def run(
+    args: argparse.Namespace,
+    *,
+    name: str,
+    parts: Mapping[str, Any],
+    optimizers: Sequence[torch.optim.Optimizer],
+    step: Callable[[Progress], dict[str, float]],
+    after_step: Callable[[Progress], None] = lambda progress: None,
+    decay_from: float = 0.7,
+    save_every_s: float = 240.0,
+    log_every: int = 50,
+) -> Progress:
+    """Repeat `step` until `--minutes` or `--steps`; resume from and write `<work>/<name>.pt`.
+
+    `step` trains once and returns numbers for the log; `after_step` finds the step counted.
     `parts` maps names to everything with a state_dict that a checkpoint holds besides the
     optimizers, whose learning rates are those of the stable phase. The state at the end of that
     phase stays in `<work>/<name>_stable.pt`.
@@ -147,7 +195,6 @@ def train(
     peaks = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     progress = resumed(args, name, everything, decay_from)
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    parameters = [p for group in groups for p in group["params"]]
     is_rewarmed = args.rewarm and fraction_of(args, progress) < decay_from
     is_stable = is_rewarmed or not is_decayed(progress)
     seen: dict[str, list[float]] = {}  # since the last line of the log
@@ -159,13 +206,7 @@ def train(
             is_stable = False
         for group, peak in zip(groups, peaks, strict=True):
             group["lr"] = peak * factor
-        loss, numbers = loss_of_step(progress)
-        for parameter in parameters:
-            parameter.grad = None
-        loss.backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
+        numbers = step(progress)
         progress.step += 1
         progress.samples += args.batch
         after_step(progress)

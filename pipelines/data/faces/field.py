@@ -149,6 +149,16 @@ def nearest_rows(rows, listed, count, view, s, n, found):
 
 
 @jit
+def _distances_along(rows, listed, count, view, rays, t, alive, m, s):
+    """Fill s[ALL] with the distances where the first m rays of `alive` have got to."""
+    for k in range(m):
+        j = alive[k]
+        for axis in range(3):
+            s[POINTS + axis, k] = rays[axis, j] + rays[3 + axis, j] * t[j]
+    distances(rows, listed, count, view, s, m)
+
+
+@jit
 def march(rows, listed, count, view, rays, n, far, s, t, alive):
     """Move `t` along n unit rays (rays[0:3] from, rays[3:6] along) to a surface, -1 for none."""
     m = n
@@ -157,11 +167,7 @@ def march(rows, listed, count, view, rays, n, far, s, t, alive):
     for _ in range(56):
         if m == 0:
             break
-        for k in range(m):
-            j = alive[k]
-            for axis in range(3):
-                s[POINTS + axis, k] = rays[axis, j] + rays[3 + axis, j] * t[j]
-        distances(rows, listed, count, view, s, m)
+        _distances_along(rows, listed, count, view, rays, t, alive, m, s)
         kept = 0
         for k in range(m):
             j, d = alive[k], s[ALL, k]
@@ -185,11 +191,7 @@ def sunlight(rows, listed, count, view, rays, n, s, t, light, alive):
             alive[m], t[j] = j, 0.05
             m += 1
     for _ in range(16 if count > 0 else 0):
-        for k in range(m):
-            j = alive[k]
-            for axis in range(3):
-                s[POINTS + axis, k] = rays[axis, j] + rays[3 + axis, j] * t[j]
-        distances(rows, listed, count, view, s, m)
+        _distances_along(rows, listed, count, view, rays, t, alive, m, s)
         kept = 0
         for k in range(m):
             j, d = alive[k], s[ALL, k]
