@@ -7,6 +7,7 @@ with the scene model.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from pipelines.devices import Device
 from pipelines.images import to_tensor
 
 
-class SceneSegmenter(nn.Module):
+class Segmenter(nn.Module):
     """A SegFormer (Xie et al. 2021, arXiv 2105.15203) whose class 0 is the background."""
 
     def __init__(self, network: SegformerForSemanticSegmentation) -> None:
@@ -29,12 +30,6 @@ class SceneSegmenter(nn.Module):
         self.network = network
         labels: dict[int, str] = network.config.id2label
         self.classes = [labels[i] for i in range(1, len(labels))]
-
-    def class_of(self, phrase: str) -> int | None:
-        """Return the index in logits of the class that a phrase names last; None for none."""
-        words = "".join(c if c.isalnum() else " " for c in phrase.lower()).split()
-        named = [word for word in words if word in self.classes]
-        return 1 + self.classes.index(named[-1]) if named else None
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, 1 + K, H, W) of images (B, 3, H, W) in [-1, 1]."""
@@ -54,9 +49,19 @@ class SceneSegmenter(nn.Module):
         return sum(p.numel() * p.element_size() for p in self.parameters())
 
     @classmethod
-    def from_folder(cls, folder: Path, device: Device) -> SceneSegmenter:
+    def from_folder(cls, folder: Path, device: Device) -> Self:
         """Load the network; it always computes in float32."""
         network = SegformerForSemanticSegmentation.from_pretrained(
             folder, local_files_only=True, use_safetensors=True
         )
         return cls(network).float().eval().requires_grad_(False).to(device.torch_device)
+
+
+class SceneSegmenter(Segmenter):
+    """The segmenter of toy scenes, whose classes are words of their captions."""
+
+    def class_of(self, phrase: str) -> int | None:
+        """Return the index in logits of the class that a phrase names last; None for none."""
+        words = "".join(c if c.isalnum() else " " for c in phrase.lower()).split()
+        named = [word for word in words if word in self.classes]
+        return 1 + self.classes.index(named[-1]) if named else None
