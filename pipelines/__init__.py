@@ -11,6 +11,7 @@ back up. Importing a module does no I/O, picks no device and sets no seed.
     diffedit, flexit, sdedit, simat, baselines   methods: one paper, one file
     image_collections                            a visitor's own pictures, out of zip files
     edits, masks                                 what those methods share
+    lelsd, local_directions, directions          directions of faces: LELSD, its baselines, files
     diffusion/    noise schedule, DDIM, fast solvers, guidance, cross-attention capture
     models/       thin bundles over diffusers, transformers, open_clip, lpips and faiss
     data/         the procedural worlds, their captions and edit queries

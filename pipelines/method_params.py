@@ -240,3 +240,28 @@ class RetrievalParams:
         label="Change as",
     )
     k: int = ranged(5, 1, 10, 1, "pictures shown", "Results")
+
+
+@dataclass(frozen=True)
+class LELSDParams:
+    """LELSD, with the defaults of the paper (sec. 4) and, where it gives none, of its release."""
+
+    space: str = choice(
+        "w+", "z", "w", "w+", "s", help="where the direction lives; s: style channels"
+    )
+    mask: str = choice(
+        "average",
+        "average",
+        "union",
+        "intersection",
+        help="how the part's masks before and after the edit become one",
+    )
+    num_directions: int = ranged(1, 1, 4, 1, "different directions for the same part")
+    correlation_weight: float = ranged(
+        5.0, 0.0, 20.0, 0.5, "how strongly several directions are kept apart"
+    )
+    max_strength: float = ranged(
+        1.0, 0.5, 20.0, 0.5, "the longest edit seen while learning, in units of the first direction"
+    )
+    learning_rate: float = ranged(0.001, 0.001, 0.05, 0.001, "of Adam; halves after each quarter")
+    unit_norm: bool = flag(False, "keep the vector of every layer at length 1")

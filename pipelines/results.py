@@ -23,6 +23,7 @@ class Step:
         preview: draws the picture so far, or None where there is nothing to see. It costs a
             decoder pass, so call it only when the picture will be shown.
         segmentation: (K, h, w) in [0, 1], where a guided method sees each painted segment now.
+        score: how well something that is being learnt does so far, in [0, 1].
     """
 
     stage: str
@@ -30,6 +31,7 @@ class Step:
     total: int
     preview: Callable[[], Image.Image] | None = None
     segmentation: npt.NDArray[np.float32] | None = None
+    score: float | None = None
 
 
 OnStep = Callable[[Step], None]
