@@ -8,10 +8,12 @@ from importlib import import_module
 BENCHMARKS = {
     "clip": "do the CLIPs find the caption of a picture and the picture of a caption",
     "diffedit": "DiffEdit's claims on toy queries with a known true edit",
+    "face_parser": "mean IoU of the face parser on held-out renders",
     "faithfulness": "does the scene model paint what the caption says, and is the judge right",
     "flexit": "FlexIT's claims on cluster queries, its ablations and its cost",
     "page": "seconds until the app answers, its memory idle and after an edit",
     "latency": "our DiffEdit against diffusers' in one run",
+    "lelsd": "do directions of faces change their part and nothing else",
     "masks": "choose the settings of the refined mask recipe",
     "perceptual": "does the perceptual distance know which of two pictures is nearer",
     "renderer": "images a second on one core",

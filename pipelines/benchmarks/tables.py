@@ -59,7 +59,9 @@ def origin(name: str, records: Records) -> str:
         return f"`{name}` has not been run yet."
     first = records[0]
     parts = [f"seed {next(r['seed'] for r in records if 'seed' in r)}"]
-    parts += [f"{key} {first[key]}" for key in ("steps", "model", "commit") if key in first]
+    parts += [
+        f"{key} {first[key]}" for key in ("steps", "model", "generator", "commit") if key in first
+    ]
     return f"From `python -m pipelines.benchmarks {name}` ({', '.join(parts)})."
 
 
@@ -68,11 +70,13 @@ BENCHMARKS = {
     "flexit": "FlexIT",
     "zestguide": "Segmentation to image",
     "simat": "Retrieval",
+    "lelsd": "LELSD",
     "latency": "Speed",
     "page": "The page",
     "faithfulness": "The scene model and its judge",
     "masks": "Choosing the refined mask",
     "segmenter": "The segmentation network",
+    "face_parser": "The face parser",
     "clip": "The CLIPs",
     "perceptual": "The perceptual distances",
     "retrieval": "The retrieval index",

@@ -1,0 +1,143 @@
+"""Train the directions that ship with the app: LELSD for every part that the face parser knows.
+
+    python -m pipelines.training.lelsd_directions
+    python -m pipelines.training.lelsd_directions --parts hair lips --directions 2
+
+About two minutes a part on two cores. A part whose file is there already, found with the same
+generator, is passed over. Each direction is then scaled so that a strength of 1 moves pictures by
+UNIT_LPIPS, the same distance for every slider. `training.json` says what each part took and how
+the generator was trained: directions in one that was warm-started from the world's own parameters
+are weaker evidence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pipelines.devices import Device
+from pipelines.directions import Direction, LatentGenerator, load, lpips_strengths
+from pipelines.errors import InputError
+from pipelines.lelsd import lelsd
+from pipelines.method_params import LELSDParams
+from pipelines.models.face_parser import FaceParser
+from pipelines.models.latent_spaces import StyleGAN2Latents
+from pipelines.models.perceptual import Perceptual
+from pipelines.models.stylegan2 import StyleGAN2
+from pipelines.noise import sub_seed
+from pipelines.results import Step
+from pipelines.training.common import TOYBOX, write_json
+
+UNIT_LPIPS = 0.1
+CALIBRATION = 16  # pictures
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Models:
+    """What directions are found and measured with."""
+
+    generator: StyleGAN2Latents
+    parser: FaceParser
+    perceptual: Perceptual
+    is_warm_started: bool | None  # None: the generator's folder does not say
+
+
+def add_folders(options: argparse.ArgumentParser) -> None:
+    """Add the options that `open_models` reads."""
+    options.add_argument("--generator", type=Path, default=TOYBOX / "face_stylegan2")
+    options.add_argument("--parser", type=Path, default=TOYBOX / "face_parser")
+    options.add_argument("--lpips", type=Path, default=TOYBOX / "lpips_eval")
+    options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_models(args: argparse.Namespace) -> Models:
+    """Load the three networks, and what the generator's training log says of its start."""
+    device = Device(args.device, torch.device(args.device), torch.float32)
+    log = args.generator / "training.json"
+    told = json.loads(log.read_text()) if log.exists() else {}
+    return Models(
+        StyleGAN2Latents(StyleGAN2.from_folder(args.generator, device)),
+        FaceParser.from_folder(args.parser, device),
+        Perceptual.from_folder(args.lpips, device),
+        told.get("warm_start"),
+    )
+
+
+def calibrated(direction: Direction, models: Models, seed: int) -> Direction:
+    """Return the direction at a length that moves the median picture by UNIT_LPIPS.
+
+    It stays as it is where most pictures never move that far.
+    """
+    seeds = [sub_seed(seed, "calibration", i) for i in range(CALIBRATION)]
+    codes = models.generator.draw(direction.space, seeds)
+    signs = torch.tensor([1.0, -1.0], device=codes[0].device).repeat(CALIBRATION // 2)
+    strengths = lpips_strengths(
+        direction, models.generator, models.perceptual, codes, UNIT_LPIPS, signs
+    )
+    factor = strengths.abs().nan_to_num(nan=torch.inf).median().item()
+    if factor == float("inf"):
+        return direction
+    about = {**direction.settings, "lpips_at_1": UNIT_LPIPS}
+    return dataclasses.replace(direction.scaled(factor), settings=about)
+
+
+def is_done(path: Path, generator: LatentGenerator) -> bool:
+    """Return whether a file holds a direction of this generator."""
+    try:
+        return load(path).generator == generator.fingerprint
+    except InputError:
+        return False
+
+
+def tell(step: Step) -> None:
+    """Print the score now and then."""
+    if step.score is not None and step.index % 50 == 0:
+        print(f"  batch {step.index} of {step.total}: localization {step.score:.3f}", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> Path:
+    """Train what is missing; return the folder with `<part>_<k>.safetensors`."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_folders(options)
+    options.add_argument("--parts", nargs="+", help="all of the parser's by default")
+    options.add_argument("--space", default=LELSDParams().space)
+    options.add_argument("--directions", type=int, default=1, help="for each part")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--out", type=Path, default=TOYBOX / "lelsd")
+    options.add_argument("--fresh", action="store_true", help="do not resume")
+    args = options.parse_args(argv)
+    models = open_models(args)
+    params = LELSDParams(space=args.space, num_directions=args.directions)
+    log = args.out / "training.json"
+    seconds = json.loads(log.read_text())["seconds"] if log.exists() else {}
+    for part in args.parts or models.parser.parts:
+        files = [args.out / f"{part}_{k}.safetensors" for k in range(args.directions)]
+        if not args.fresh and all(is_done(file, models.generator) for file in files):
+            continue
+        print(part, flush=True)
+        started = time.monotonic()
+        try:
+            found = lelsd(
+                models.generator, models.parser, part, params, seed=args.seed, on_step=tell
+            )
+        except InputError as error:
+            print(f"  left out: {error}", flush=True)
+            continue
+        seconds[part] = round(time.monotonic() - started, 1)
+        for file, direction in zip(files, found, strict=True):
+            calibrated(direction, models, args.seed).save(file)
+        about = {"warm_start": models.is_warm_started, "generator": models.generator.fingerprint}
+        write_json(log, {**about, "seconds": seconds})
+    return args.out
+
+
+if __name__ == "__main__":
+    main()
