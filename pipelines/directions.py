@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +20,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipelines.errors import InputError
+from pipelines.noise import sub_seed
 
 if TYPE_CHECKING:
     from pipelines.models.perceptual import Perceptual
 
 Codes = tuple[Tensor, ...]  # (B, d_l) for each layer
 
+UNIT_LPIPS = 0.1
+_CALIBRATION = 16  # pictures
 _KEY = "direction"  # where the header of a file holds all but the vectors
 _BISECTIONS = 10
 
@@ -210,6 +214,25 @@ def lpips_strengths(
         return perceptual.distance_to(seen, edited)
 
     return strengths_at(distance, target, signs)
+
+
+def calibrated(
+    direction: Direction, generator: LatentGenerator, perceptual: Perceptual, *, seed: int
+) -> Direction:
+    """Return the direction at a length that moves the median picture by UNIT_LPIPS.
+
+    So a slider means the same for every part. A direction that most pictures cannot follow that far
+    stays as it is.
+    """
+    seeds = [sub_seed(seed, "calibration", i) for i in range(_CALIBRATION)]
+    codes = generator.draw(direction.space, seeds)
+    signs = torch.tensor([1.0, -1.0], device=codes[0].device).repeat(_CALIBRATION // 2)
+    strengths = lpips_strengths(direction, generator, perceptual, codes, UNIT_LPIPS, signs)
+    factor = strengths.abs().nan_to_num(nan=torch.inf).median().item()
+    if math.isinf(factor):
+        return direction
+    about = {**direction.settings, "lpips_at_1": UNIT_LPIPS}
+    return dataclasses.replace(direction.scaled(factor), settings=about)
 
 
 def strengths_at(

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipelines import directions
 from pipelines import lelsd as method
 from pipelines.benchmarks import lelsd as benchmark
-from pipelines.directions import load, lpips_strengths
+from pipelines.directions import calibrated, load, lpips_strengths
 from pipelines.models.perceptual import stored, untrained
 from pipelines.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from pipelines.training import lelsd_directions, segmentation
@@ -69,11 +70,11 @@ def test_directions_are_trained_resumed_and_scaled(folders, tmp_path, monkeypatc
 
 def test_a_strength_of_1_is_the_unit_distance(folders, monkeypatch):
     monkeypatch.setattr(method, "BATCHES", 3)
-    monkeypatch.setattr(lelsd_directions, "UNIT_LPIPS", 1e-3)
+    monkeypatch.setattr(directions, "UNIT_LPIPS", 1e-3)
     options = benchmark.options(None).parse_args(arguments(folders))
     models = lelsd_directions.open_models(options)
     raw = benchmark.lelsd_direction(options, models, "hair")
-    direction = lelsd_directions.calibrated(raw, models, 0)
+    direction = calibrated(raw, models.generator, models.perceptual, seed=0)
     codes = models.generator.draw("w+", range(8))
     signs = torch.tensor([1.0, -1.0] * 4)
     strengths = lpips_strengths(direction, models.generator, models.perceptual, codes, 1e-3, signs)
@@ -84,6 +85,7 @@ def test_a_strength_of_1_is_the_unit_distance(folders, monkeypatch):
 def test_the_benchmark_compares_all_methods(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(method, "BATCHES", 3)
     monkeypatch.setattr(benchmark, "TARGETS", (1e-3, 2e-3))
+    monkeypatch.setattr(benchmark, "PATIENCE", 2)
     out = tmp_path / "lelsd.jsonl"
     benchmark.main(
         arguments(

@@ -5,9 +5,9 @@
 
 About two minutes a part on two cores. A part whose file is there already, found with the same
 generator, is passed over. Each direction is then scaled so that a strength of 1 moves pictures by
-UNIT_LPIPS, the same distance for every slider. `training.json` says what each part took and how
-the generator was trained: directions in one that was warm-started from the world's own parameters
-are weaker evidence.
+the same LPIPS (`directions.calibrated`). `training.json` says what each part took and how the
+generator was trained: directions in one that was warm-started from the world's own parameters are
+weaker evidence.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from pipelines.devices import Device
-from pipelines.directions import Direction, LatentGenerator, load, lpips_strengths
+from pipelines.directions import LatentGenerator, calibrated, load
 from pipelines.errors import InputError
 from pipelines.lelsd import lelsd
 from pipelines.method_params import LELSDParams
@@ -30,12 +30,8 @@ from pipelines.models.face_parser import FaceParser
 from pipelines.models.latent_spaces import StyleGAN2Latents
 from pipelines.models.perceptual import Perceptual
 from pipelines.models.stylegan2 import StyleGAN2
-from pipelines.noise import sub_seed
 from pipelines.results import Step
 from pipelines.training.common import TOYBOX, write_json
-
-UNIT_LPIPS = 0.1
-CALIBRATION = 16  # pictures
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,24 +63,6 @@ def open_models(args: argparse.Namespace) -> Models:
         Perceptual.from_folder(args.lpips, device),
         told.get("warm_start"),
     )
-
-
-def calibrated(direction: Direction, models: Models, seed: int) -> Direction:
-    """Return the direction at a length that moves the median picture by UNIT_LPIPS.
-
-    It stays as it is where most pictures never move that far.
-    """
-    seeds = [sub_seed(seed, "calibration", i) for i in range(CALIBRATION)]
-    codes = models.generator.draw(direction.space, seeds)
-    signs = torch.tensor([1.0, -1.0], device=codes[0].device).repeat(CALIBRATION // 2)
-    strengths = lpips_strengths(
-        direction, models.generator, models.perceptual, codes, UNIT_LPIPS, signs
-    )
-    factor = strengths.abs().nan_to_num(nan=torch.inf).median().item()
-    if factor == float("inf"):
-        return direction
-    about = {**direction.settings, "lpips_at_1": UNIT_LPIPS}
-    return dataclasses.replace(direction.scaled(factor), settings=about)
 
 
 def is_done(path: Path, generator: LatentGenerator) -> bool:
@@ -133,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
             continue
         seconds[part] = round(time.monotonic() - started, 1)
         for file, direction in zip(files, found, strict=True):
-            calibrated(direction, models, args.seed).save(file)
+            scaled = calibrated(direction, models.generator, models.perceptual, seed=args.seed)
+            scaled.save(file)
         about = {"warm_start": models.is_warm_started, "generator": models.generator.fingerprint}
         write_json(log, {**about, "seconds": seconds})
     return args.out
