@@ -265,3 +265,39 @@ class LELSDParams:
     )
     learning_rate: float = ranged(0.001, 0.001, 0.05, 0.001, "of Adam; halves after each quarter")
     unit_norm: bool = flag(False, "keep the vector of every layer at length 1")
+
+
+@dataclass(frozen=True)
+class Clip2GanParams:
+    """CLIP2GAN from text to face (sec. 3.1)."""
+
+    noise: str = choice(
+        "published",
+        "published",
+        "training",
+        "none",
+        help="added to the text's features: mean 1 and variance 0.36 as published, the standard "
+        "normal of training, or nothing",
+    )
+    amount: float = ranged(1.0, 0.0, 2.0, 0.05, "factor on that noise: how much results differ")
+
+
+@dataclass(frozen=True)
+class Clip2GanEditParams:
+    """CLIP2GAN from face to face (sec. 3.3)."""
+
+    beta: float = ranged(0.5, -2.0, 2.0, 0.05, "how far the edit goes; the paper uses 0 to 1")
+    direction: str = choice(
+        "published",
+        "published",
+        "difference",
+        "clip",
+        help="published: the text's own code is added; difference: what sets it apart from a text "
+        "that says nothing; clip: texts and pictures are added before the mapping",
+    )
+    base: str = choice(
+        "mapped",
+        "mapped",
+        "inverted",
+        help="start from CLIP's impression of the face, as published, or from its inversion",
+    )

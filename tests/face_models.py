@@ -1,0 +1,75 @@
+"""Networks of the face world with random weights, small enough to make in a second."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from pipelines.clip2gan import Clip2Gan
+from pipelines.devices import Device
+from pipelines.models.dual_encoder import DualEncoder
+from pipelines.models.inversion import InversionEncoder
+from pipelines.models.latent_mapper import LatentMapper
+from pipelines.models.perceptual import Perceptual, stored, untrained
+from pipelines.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from pipelines.training import scene_clip
+from pipelines.training.common import write_json
+
+CPU = Device("cpu", torch.device("cpu"), torch.float32)
+CHANNELS = (16, 16, 16, 8, 8, 8)  # 128 pixels, which the worlds have
+W_DIM = 24
+
+
+def seeded(build, *args, seed=0, **options):
+    """Call `build` with torch's global generator at `seed`, and put it back."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build(*args, **options)
+
+
+def tiny_generator() -> StyleGAN2:
+    config = StyleGAN2Config(CHANNELS, z_dim=16, w_dim=W_DIM, mapping_layers=2, mapping_rate=1.0)
+    generator = seeded(StyleGAN2, config).eval().requires_grad_(False)
+    with torch.no_grad():
+        generator.w_avg.copy_(torch.linspace(-0.3, 1.0, W_DIM))
+    return generator
+
+
+def write_clip(folder: Path, size: str = "resnet") -> Path:
+    seeded(lambda: scene_clip.save(scene_clip.build(size, folder), folder))
+    return folder
+
+
+def tiny_mapper(generator: StyleGAN2, clip_dim: int, **options) -> LatentMapper:
+    config = generator.config
+    return seeded(LatentMapper, clip_dim, config.w_layers, config.w_dim, **options).eval()
+
+
+def tiny_encoder(generator: StyleGAN2) -> InversionEncoder:
+    config = generator.config
+    encoder = seeded(InversionEncoder, config.w_layers, config.w_dim, width=16)
+    for i, offset in enumerate(encoder.offsets):  # as if trained: every layer differs
+        torch.nn.init.constant_(offset.bias, 0.01 * (i + 1))
+    encoder.w_avg.copy_(generator.w_avg)
+    return encoder.eval().requires_grad_(False)
+
+
+def write_perceptual(folder: Path, net: str = "squeeze") -> Path:
+    write_json(folder / "config.json", {"net": net})
+    save_file(stored(seeded(untrained, net)), folder / "model.safetensors")
+    return folder
+
+
+def tiny_perceptual(folder: Path) -> Perceptual:
+    return Perceptual.from_folder(write_perceptual(folder), CPU)
+
+
+def tiny_models(folder: Path) -> Clip2Gan:
+    clip, generator = DualEncoder.from_folder(write_clip(folder), CPU), tiny_generator()
+    mapper = tiny_mapper(generator, clip.dim, depth=4, width=32).requires_grad_(False)
+    return Clip2Gan(clip, mapper, generator, tiny_encoder(generator))
+
+
+def pictures(count: int, seed: int = 0) -> torch.Tensor:
+    noise = torch.rand(count, 3, 128, 128, generator=torch.Generator().manual_seed(seed))
+    return noise * 2 - 1
