@@ -1,20 +1,29 @@
-"""Features for a Frechet distance between sets of toy scenes."""
+"""Features for a Frechet distance between sets of toy scenes, or of clay faces."""
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from torch import Tensor, nn
 
-from pipelines.models.judge import SceneJudge
+
+class Describer(Protocol):
+    """A judge: `describe` returns features (B, width) of images (B, 3, 128, 128) in [-1, 1]."""
+
+    width: int
+
+    def describe(self, images: Tensor) -> Tensor:
+        """Return the features."""
 
 
 class JudgeFeatures(nn.Module):
-    """The judge's last features, averaged over the picture.
+    """A judge's last features.
 
     For torchmetrics' FrechetInceptionDistance, which then is no *Inception* distance: its values
     compare with each other only.
     """
 
-    def __init__(self, judge: SceneJudge) -> None:
+    def __init__(self, judge: Describer) -> None:
         """Read from `judge`, whose weights stay its own."""
         super().__init__()
         self.judge = judge
@@ -22,4 +31,4 @@ class JudgeFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return features (B, width) of images (B, 3, 128, 128) in [-1, 1]."""
-        return self.judge.late(self.judge.early(images)).mean((2, 3))
+        return self.judge.describe(images)

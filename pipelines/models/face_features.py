@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -49,3 +50,23 @@ class FaceFeatures(nn.Module):
 def flattened(features: Tensor) -> Tensor:
     """Return features (B, C, h, h) averaged to POOLED_PX cells a side, (B, C * POOLED_PX^2)."""
     return F.adaptive_avg_pool2d(features, POOLED_PX).flatten(1)
+
+
+class FaceReader(nn.Module):
+    """Features, where in the picture they are, and two layers that answer."""
+
+    def __init__(self, outputs: int, *, width: int, hidden: int) -> None:
+        super().__init__()
+        self.width, self.hidden = width, hidden
+        self.features = FaceFeatures(width)
+        self.first = nn.Linear(LEVELS * width * POOLED_PX**2, hidden)
+        self.second = nn.Linear(hidden, outputs)
+
+    def describe(self, images: Tensor) -> Tensor:
+        """Return what the last layer sees, (B, hidden), of images (B, 3, H, H) in [-1, 1]."""
+        levels = [flattened(level) for level in self.features(images)]
+        return F.relu(self.first(torch.cat(levels, 1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the answers (B, outputs)."""
+        return self.second(self.describe(images))

@@ -84,6 +84,10 @@ class SceneJudge(nn.Module):
         pooled = torch.cat([late.mean((2, 3)), late.amax((2, 3))], 1)
         return Verdict(presence, colour, self.place(pooled), planes)
 
+    def describe(self, images: Tensor) -> Tensor:
+        """Return the last features, averaged over the picture, (B, width)."""
+        return self.late(self.early(images)).mean((2, 3))
+
     @property
     def nbytes(self) -> int:
         """Bytes of all weights."""
