@@ -139,6 +139,10 @@ LOADERS: dict[str, Loader] = {
     "retrieval_set": _load_with("pipelines.models.retrieval_set:RetrievalSet.from_folder"),
     "scene_judge": _load_with("pipelines.models.judge:SceneJudge.from_folder"),
     "dual_encoder": _load_with("pipelines.models.dual_encoder:DualEncoder.from_folder"),
+    "latent_mapper": _load_with("pipelines.models.latent_mapper:LatentMapper.from_folder"),
+    "face_inversion": _load_with("pipelines.models.inversion:InversionEncoder.from_folder"),
+    "face_identity": _load_with("pipelines.models.face_identity:FaceIdentity.from_folder"),
+    "face_judge": _load_with("pipelines.models.face_judge:FaceJudge.from_folder"),
     "scene_segmenter": _load_with("pipelines.models.segmenter:SceneSegmenter.from_folder"),
 }
 

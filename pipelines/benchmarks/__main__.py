@@ -7,8 +7,10 @@ from importlib import import_module
 
 BENCHMARKS = {
     "clip": "do the CLIPs find the caption of a picture and the picture of a caption",
+    "clip2gan": "CLIP2GAN's claims on clay faces: generation, editing, ablations",
     "diffedit": "DiffEdit's claims on toy queries with a known true edit",
     "face_parser": "mean IoU of the face parser on held-out renders",
+    "face_judges": "does the judge of clay faces read every attribute, and who is who",
     "faithfulness": "does the scene model paint what the caption says, and is the judge right",
     "flexit": "FlexIT's claims on cluster queries, its ablations and its cost",
     "page": "seconds until the app answers, its memory idle and after an edit",
