@@ -36,7 +36,7 @@ def tiny_generator() -> StyleGAN2:
 
 
 def write_clip(folder: Path, size: str = "resnet") -> Path:
-    seeded(lambda: scene_clip.save(scene_clip.build(size, folder), folder))
+    seeded(lambda: scene_clip.save(scene_clip.build(size, folder, "faces"), folder))
     return folder
 
 

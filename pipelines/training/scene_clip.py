@@ -1,18 +1,23 @@
-"""Train a CLIP on captioned toy scenes; `--size` names one of three architectures.
+"""Train a CLIP on captioned toy scenes, on clay faces, or on both in turns.
 
     python -m pipelines.training.scene_clip --size resnet --batch 96 --minutes 30
+    python -m pipelines.training.scene_clip --size vit --world both --batch 96 --minutes 60
+
+`--size` names one of three architectures. A batch is of one world, so that no caption is told
+from another by the world it speaks of.
 
 The loss of Radford et al. 2021 (arXiv 2103.00020, fig. 3), with hard negatives: every caption comes
-with captions that name one class, colour, pattern or place differently, and its picture must
-prefer the true one (NegCLIP, Yuksekgonul et al. 2023, arXiv 2210.01936). Without them the words of
-a caption that a batch does not need are learnt late. `python -m pipelines.benchmarks clip`
-measures the retrieval.
+with captions that name one thing differently (a class, colour, pattern or place; one attribute of
+a face), and its picture must prefer the true one (NegCLIP, Yuksekgonul et al. 2023, arXiv
+2210.01936). Without them the words of a caption that a batch does not need are learnt late.
+`python -m pipelines.benchmarks clip` measures the retrieval.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +27,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.data.captions import VOCABULARY
-from pipelines.data.rewordings import contradictions
+from pipelines.data import captions, face_rewordings, rewordings
+from pipelines.data.faces import captions as face_captions
 from pipelines.training import word_tokenizer
 from pipelines.training.common import TOYBOX, Average, Progress, parser, train, write_json
+from pipelines.training.face_data import FaceSet
 from pipelines.training.muon import muon_and_adamw
 from pipelines.training.scene_data import SceneSet
 
 EMBED_DIM = 128
-MAX_TOKENS = 32
 HARD_NEGATIVES = 2
 MAX_LOGIT_SCALE = math.log(100)
 VISION = {
@@ -43,14 +48,44 @@ MOST_NOISE = 0.5
 """Standard deviation, where pictures lie in [-1, 1]."""
 
 
-def build(size: str, folder: Path) -> open_clip.CLIP:
-    """Return one of VISION's architectures, untrained; write its tokenizer and its config."""
-    tokenizer = word_tokenizer.build(VOCABULARY, folder, max_length=MAX_TOKENS)
+@dataclass(frozen=True)
+class World:
+    """What captions speak of.
+
+    Attributes:
+        load: opens the folder of its rendered pictures below `--work`.
+        words: its vocabulary.
+        max_tokens: of its longest caption, start and end included.
+        contradictions: texts that are false where a text is true.
+    """
+
+    load: Callable[[Path], SceneSet | FaceSet]
+    words: tuple[str, ...]
+    max_tokens: int
+    contradictions: Callable[[str], list[str]]
+
+
+WORLDS = {
+    "scenes": World(SceneSet, captions.VOCABULARY, 32, rewordings.contradictions),
+    "faces": World(FaceSet, (",", *face_captions.VOCABULARY), 48, face_rewordings.contradictions),
+}
+SETS = {"scenes": ("scenes",), "faces": ("faces",), "both": ("scenes", "faces")}
+
+
+def build(size: str, folder: Path, world: str = "scenes") -> open_clip.CLIP:
+    """Return one of VISION's architectures, untrained; write its tokenizer and its config.
+
+    It knows the words of one of SETS.
+    """
+    worlds = [WORLDS[name] for name in SETS[world]]
+    max_tokens = max(world.max_tokens for world in worlds)
+    words = [word for world in worlds for word in world.words]
+    tokenizer = word_tokenizer.build(words, folder, max_length=max_tokens)
     config = {
         "embed_dim": EMBED_DIM,
         "vision_cfg": VISION[size],
         "text_cfg": {
-            "context_length": MAX_TOKENS,
+            "context_length": max_tokens,
             "vocab_size": len(tokenizer),
             "hf_tokenizer_name": "tokenizer",  # any name: a local folder brings its own
             "width": 128,
@@ -71,9 +106,10 @@ def save(network: open_clip.CLIP, folder: Path) -> None:
     save_file(weights, folder / "open_clip_model.safetensors")
 
 
-def negatives(text: str, count: int, rng: np.random.Generator) -> list[str]:
-    """Return `count` texts that contradict `text` in one word."""
-    others = contradictions(text)
+def negatives(others: Sequence[str], count: int, rng: np.random.Generator) -> list[str]:
+    """Return `count` of the texts that contradict one, each once where there are enough."""
+    if not others:
+        return []
     return [others[i] for i in rng.choice(len(others), count, replace=len(others) < count)]
 
 
@@ -113,14 +149,18 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Train (or resume) and write one CLIP's folder in open_clip's layout; return it."""
     options = parser(__doc__)
     options.add_argument("--size", choices=VISION, default="resnet")
+    options.add_argument("--world", choices=SETS, default="scenes")
     options.add_argument("--hard-negatives", type=int, default=HARD_NEGATIVES)
     args = options.parse_args(argv)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
     folder = args.out or TOYBOX / f"clip_{args.size}"
-    scenes = SceneSet(args.work / "scenes")
-    captions = scenes.captions()
-    network = build(args.size, folder).to(args.device, memory_format=torch.channels_last)
+    worlds = {name: WORLDS[name] for name in SETS[args.world]}
+    pictures = {name: world.load(args.work / name) for name, world in worlds.items()}
+    wordings = {name: seen.captions() for name, seen in pictures.items()}
+    network = build(args.size, folder, args.world).to(
+        args.device, memory_format=torch.channels_last
+    )
     tokenize = open_clip.get_tokenizer(f"local-dir:{folder}")
     average = Average(network, 0.998)
     side_px = VISION[args.size]["image_size"]
@@ -134,24 +174,32 @@ def main(argv: Sequence[str] | None = None) -> Path:
     )
     optimizers = muon_and_adamw(network.named_parameters(), 2e-3, (*outer, "proj", "c_proj"))
 
+    def batch_of(name: str) -> tuple[Tensor, list[str]]:
+        """Return pictures and their captions, then what contradicts these."""
+        seen, said = pictures[name], wordings[name]
+        rows = rng.choice(len(seen), args.batch, replace=False)
+        images = seen.batch(rows, rng.random(args.batch) < 0.5)
+        texts = [said[row][rng.integers(len(said[row]))] for row in rows]
+        for text in list(texts):
+            texts += negatives(worlds[name].contradictions(text), args.hard_negatives, rng)
+        return standardised(noisy(images, rng).to(args.device), side_px), texts
+
     def loss_of_step(progress: Progress):
-        rows = rng.choice(len(scenes), args.batch, replace=False)
-        images = scenes.batch(rows, rng.random(args.batch) < 0.5)
-        images = standardised(noisy(images, rng).to(args.device), side_px)
-        texts = [captions[row][rng.integers(len(captions[row]))] for row in rows]
-        texts += [n for text in list(texts) for n in negatives(text, args.hard_negatives, rng)]
-        pictures = network.encode_image(images, normalize=True)
+        name = SETS[args.world][progress.step % len(worlds)]
+        images, texts = batch_of(name)
+        seen = network.encode_image(images, normalize=True)
         words = network.encode_text(tokenize(texts).to(args.device), normalize=True)
         network.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         scale = network.logit_scale.exp()
-        loss = contrastive_loss(pictures, words, scale)
-        matches = (pictures @ words.T).argmax(1) == torch.arange(args.batch, device=words.device)
+        loss = contrastive_loss(seen, words, scale)
+        matches = (seen @ words.T).argmax(1) == torch.arange(args.batch, device=words.device)
         numbers = {"loss": loss.item(), "scale": scale.item()}
-        return loss, {**numbers, "recall": matches.float().mean().item()}
+        return loss, {**numbers, f"recall_{name}": matches.float().mean().item()}
 
+    named = "" if args.world == "scenes" else f"_{args.world}"
     progress = train(
         args,
-        name=f"clip_{args.size}",
+        name=f"clip_{args.size}{named}",
         parts={"network": network, "average": average.module},
         optimizers=optimizers,
         loss_of_step=loss_of_step,
