@@ -8,7 +8,8 @@ back up. Importing a module does no I/O, picks no device and sets no seed.
     model_cache, leases, memo, devices, images   services: loading, reuse, device choice, pixels
     noise                                        a visitor's seed, one stream for each use
     text_edit                                    PIL in, PIL out around every text edit method
-    diffedit, flexit, sdedit, simat, baselines   methods: one paper, one file
+    diffedit, flexit, sdedit, simat, clip2gan    methods: one paper, one file
+    baselines                                    what these are compared with
     image_collections                            a visitor's own pictures, out of zip files
     edits, masks                                 what those methods share
     lelsd, local_directions, directions          directions of faces: LELSD, its baselines, files

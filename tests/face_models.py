@@ -3,19 +3,15 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from tiny_pack import CPU, write_clip, write_perceptual
 
 from pipelines.clip2gan import Clip2Gan
-from pipelines.devices import Device
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.inversion import InversionEncoder
 from pipelines.models.latent_mapper import LatentMapper
-from pipelines.models.perceptual import Perceptual, stored, untrained
+from pipelines.models.perceptual import Perceptual
 from pipelines.models.stylegan2 import StyleGAN2, StyleGAN2Config
-from pipelines.training import scene_clip
-from pipelines.training.common import write_json
 
-CPU = Device("cpu", torch.device("cpu"), torch.float32)
 CHANNELS = (16, 16, 16, 8, 8, 8)  # 128 pixels, which the worlds have
 W_DIM = 24
 
@@ -35,11 +31,6 @@ def tiny_generator() -> StyleGAN2:
     return generator
 
 
-def write_clip(folder: Path, size: str = "resnet") -> Path:
-    seeded(lambda: scene_clip.save(scene_clip.build(size, folder, "faces"), folder))
-    return folder
-
-
 def tiny_mapper(generator: StyleGAN2, clip_dim: int, **options) -> LatentMapper:
     config = generator.config
     return seeded(LatentMapper, clip_dim, config.w_layers, config.w_dim, **options).eval()
@@ -54,18 +45,15 @@ def tiny_encoder(generator: StyleGAN2) -> InversionEncoder:
     return encoder.eval().requires_grad_(False)
 
 
-def write_perceptual(folder: Path, net: str = "squeeze") -> Path:
-    write_json(folder / "config.json", {"net": net})
-    save_file(stored(seeded(untrained, net)), folder / "model.safetensors")
-    return folder
-
-
 def tiny_perceptual(folder: Path) -> Perceptual:
-    return Perceptual.from_folder(write_perceptual(folder), CPU)
+    return Perceptual.from_folder(write_perceptual("squeeze", folder), CPU)
 
 
 def tiny_models(folder: Path) -> Clip2Gan:
-    clip, generator = DualEncoder.from_folder(write_clip(folder), CPU), tiny_generator()
+    clip, generator = (
+        DualEncoder.from_folder(write_clip("resnet", folder, "faces"), CPU),
+        tiny_generator(),
+    )
     mapper = tiny_mapper(generator, clip.dim, depth=4, width=32).requires_grad_(False)
     return Clip2Gan(clip, mapper, generator, tiny_encoder(generator))
 

@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 import torch
-from face_models import CPU, W_DIM, pictures, tiny_generator, tiny_mapper, tiny_models
+from face_models import W_DIM, pictures, tiny_generator, tiny_mapper, tiny_models
+from tiny_pack import CPU
 from torch.nn import functional as F
 
 from pipelines.clip2gan import Clip2Gan, directions, edit, generate, moved

@@ -4,14 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from face_models import (
-    CPU,
-    pictures,
-    seeded,
-    tiny_generator,
-    write_clip,
-    write_perceptual,
-)
+from face_models import pictures, seeded, tiny_generator
+from tiny_pack import CPU, write_clip, write_perceptual
 from torch import nn
 from torch.nn import functional as F
 
@@ -43,9 +37,9 @@ def networks(tmp_path_factory):
     """Options that name folders of tiny frozen networks."""
     folder = tmp_path_factory.mktemp("networks")
     tiny_generator().save(folder / "generator")
-    write_perceptual(folder / "lpips")
+    write_perceptual("squeeze", folder / "lpips")
     seeded(FaceIdentity, width=8, hidden=16, dim=8).save(folder / "identity")
-    write_clip(folder / "clip")
+    write_clip("resnet", folder / "clip", "faces")
     return [
         "--generator", str(folder / "generator"), "--perceptual", str(folder / "lpips"),
         "--identity", str(folder / "identity"),

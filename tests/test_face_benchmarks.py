@@ -2,16 +2,8 @@ import json
 
 import pytest
 import torch
-from face_models import (
-    CPU,
-    pictures,
-    seeded,
-    tiny_encoder,
-    tiny_generator,
-    tiny_mapper,
-    write_clip,
-    write_perceptual,
-)
+from face_models import pictures, seeded, tiny_encoder, tiny_generator, tiny_mapper
+from tiny_pack import CPU, write_clip, write_perceptual
 
 from pipelines.benchmarks import clip2gan, face_judges
 from pipelines.data.faces import CHOICES, RANGES, hidden_by, sample_face
@@ -44,7 +36,7 @@ def folder(tmp_path_factory):
     folder, generator = tmp_path_factory.mktemp("faces"), tiny_generator()
     generator.save(folder / "face_stylegan2")
     write_json(folder / "face_stylegan2" / "training.json", {"warm_start": True})
-    write_clip(folder / "clip_resnet")
+    write_clip("resnet", folder / "clip_resnet", "faces")
     tiny_encoder(generator).save(folder / "face_inversion")
     for name, depth in (("latent_mapper", 12), ("shallow", 4)):
         mapper = tiny_mapper(generator, EMBED_DIM, depth=depth, width=16, clip="clip_resnet")
@@ -55,7 +47,7 @@ def folder(tmp_path_factory):
     seeded(FaceJudge, RANGES, choices, width=8, hidden=16).save(folder / "face_judge")
     for seed, name in enumerate(face_judges.IDENTITIES):
         seeded(FaceIdentity, width=8, hidden=16, dim=8, seed=seed).save(folder / name)
-    write_perceptual(folder / "lpips_eval", "squeeze")
+    write_perceptual("squeeze", folder / "lpips_eval")
     return folder
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import open_clip
 import pytest
-from test_clip2gan_training import CPU, options, state
+from test_clip2gan_training import options, state
+from tiny_pack import CPU
 
 from pipelines.data.face_rewordings import contradictions
 from pipelines.data.faces import sample_face

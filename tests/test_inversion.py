@@ -1,6 +1,7 @@
 import pytest
 import torch
-from face_models import CPU, pictures, tiny_encoder, tiny_generator, tiny_perceptual
+from face_models import pictures, tiny_encoder, tiny_generator, tiny_perceptual
+from tiny_pack import CPU
 
 from pipelines.errors import Cancelled
 from pipelines.models.inversion import InversionEncoder, refine

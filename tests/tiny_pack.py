@@ -64,12 +64,12 @@ VISION = {
 """The three CLIPs, much smaller."""
 
 
-def write_clip(size: str, folder: Path) -> Path:
+def write_clip(size: str, folder: Path, world: str = "scenes") -> Path:
     """Write an untrained CLIP of a shipped kind as an open_clip folder."""
     with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
         torch.manual_seed(0)
         patch.setitem(scene_clip.VISION, size, VISION[size])
-        scene_clip.save(scene_clip.build(size, folder), folder)
+        scene_clip.save(scene_clip.build(size, folder, world), folder)
     return folder
 
 
