@@ -59,7 +59,7 @@ def r2(wanted: Tensor, got: Tensor) -> float:
 
 
 def scores(verdict: FaceVerdict, faces: Sequence[Face]) -> dict[str, tuple[float, int]]:
-    """Return R2 or accuracy of every attribute, and on how many faces it could be seen."""
+    """Return R2 or accuracy of every attribute that is seen, and on how many faces it is."""
     numbers, indices = targets(faces)
     found = {}
     for i, (name, (low, high)) in enumerate(RANGES.items()):
@@ -70,7 +70,7 @@ def scores(verdict: FaceVerdict, faces: Sequence[Face]) -> dict[str, tuple[float
         seen = indices[:, i] != IGNORED
         right = verdict.choices[name].cpu().argmax(1)[seen] == indices[seen, i]
         found[name] = right.float().mean().item(), int(seen.sum())
-    return found
+    return {name: score for name, score in found.items() if score[1] > 0}
 
 
 @dataclass(frozen=True)

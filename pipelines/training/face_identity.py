@@ -37,7 +37,7 @@ class PeopleSet(RenderedSet):
     """Rendered pictures of persons, VIEWS in a row of each."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, "people", f"{__name__} --render COUNT")
+        super().__init__(folder, "people", "pipelines.training.face_identity --render COUNT")
         self.faces = [Face.from_dict(record["face"]) for record in self.records]
 
     @property
