@@ -7,6 +7,7 @@ back up. Importing a module does no I/O, picks no device and sets no seed.
     errors, results, params, registry, packs     contracts (no torch)
     model_cache, leases, memo, devices, images   services: loading, reuse, device choice, pixels
     noise                                        a visitor's seed, one stream for each use
+    hub, repositories, weights                   files that do not ship: are they here and whole
     text_edit                                    PIL in, PIL out around every text edit method
     diffedit, flexit, sdedit, simat, clip2gan    methods: one paper, one file
     baselines                                    what these are compared with

@@ -14,8 +14,9 @@ from typing import Any, Literal, TypeVar
 
 from pipelines import devices
 from pipelines.devices import Device
-from pipelines.errors import OutOfMemory
+from pipelines.errors import Cancelled, OutOfMemory
 from pipelines.packs import Component, Loader, Pack, find
+from pipelines.results import OnStep
 
 R = TypeVar("R")
 
@@ -96,20 +97,20 @@ class ModelCache:
         self._lock = threading.Lock()
 
     @contextmanager
-    def lease(self, pack_name: str, role: str) -> Iterator[Any]:
+    def lease(self, pack_name: str, role: str, on_step: OnStep | None = None) -> Iterator[Any]:
         """Hold the model with that role in a pack for the length of a `with` block.
 
-        Loads it first if need be. Change nothing on it: others use the same object.
+        Loads it first if need be; `on_step` is told about its download and may stop it. Change
+        nothing on it: others use the same object.
 
         Raises:
-            InputError: no such pack or role, or the files are missing.
+            InputError: no such pack or role, or the files cannot be had.
+            Cancelled: `on_step` stopped the download.
             OutOfMemory: it does not fit, even with every idle model evicted.
         """
         component = find(pack_name, self._packs).component(role)
-        entry, is_first = self._pin(f"{pack_name}/{role}")
+        entry = self._pinned(f"{pack_name}/{role}", component, on_step)
         try:
-            if is_first:
-                self._load(entry, component)
             yield entry.model.result()
         finally:
             self._unpin(entry)
@@ -149,6 +150,16 @@ class ModelCache:
             traceback.clear_frames(error.__traceback__)
             raise OutOfMemory(_NO_MEMORY) from error
 
+    def _pinned(self, name: str, component: Component, on_step: OnStep | None) -> _Entry:
+        """Return the entry, leased and loaded, or failed with an error that is the caller's own."""
+        while True:
+            entry, is_first = self._pin(name)
+            if is_first:
+                self._load(entry, component, on_step)
+            if is_first or not isinstance(entry.model.exception(), Cancelled):
+                return entry
+            self._unpin(entry)  # another visitor stopped the download; this one did not
+
     def _pin(self, name: str) -> tuple[_Entry, bool]:
         """Count one more lease; tell whether the caller is the one who must load."""
         with self._lock:
@@ -167,14 +178,13 @@ class ModelCache:
                 self._entries.move_to_end(entry.name)
         self._keep_to_budget()
 
-    def _load(self, entry: _Entry, component: Component) -> None:
+    def _load(self, entry: _Entry, component: Component, on_step: OnStep | None) -> None:
         """Fill the entry's future with the model or with the error, for all who wait on it."""
         started_s = time.monotonic()
         try:
             loader = self._loaders[component.kind]
             device = self._device or devices.pick()
-            folder = component.locate()
-            model = self.retry_on_out_of_memory(lambda: loader(folder, device))
+            model = self.retry_on_out_of_memory(lambda: component.load(loader, device, on_step))
             nbytes = int(model.nbytes)
         except BaseException as error:  # an interrupt too, or the waiting threads wait for ever
             with self._lock:

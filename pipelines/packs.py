@@ -1,4 +1,7 @@
-"""Model packs: where every component comes from, under which licence, and what it knows."""
+"""Model packs: where every component comes from, under which licence, and what it knows.
+
+python -m pipelines.packs check sd15
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,17 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from pipelines import hub, repositories
 from pipelines.errors import InputError
+from pipelines.hub import Repository
+from pipelines.results import OnStep
 
 if TYPE_CHECKING:
     from pipelines.devices import Device
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-Loader = Callable[[Path, "Device"], Any]  # the model it returns has `nbytes`
+Loader = Callable[..., Any]
+"""(folder, device) -> a model with `nbytes`; of components with parts also {part: its folder}."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +29,26 @@ class Component:
     """One model of a pack.
 
     Attributes:
-        kind: key of LOADERS.
-        source: a folder under assets/ that ships with the app, or, with a revision, a hub id.
-        revision: commit on the hub; None for what ships.
-        size_bytes: download size; None for what ships, whose files tell.
+        kind: key of LOADERS; "part" for what is loaded with another.
+        source: a folder under assets/ that ships with the app; with `repository`, the name that
+            its folder under SEMEDIT_MODELS may have.
+        repository: where it comes from; None for what ships.
+        parts: sub-folders of the model that come from elsewhere.
     """
 
     kind: str
     source: str
-    revision: str | None = None
-    size_bytes: int | None = None
+    repository: Repository | None = None
+    parts: Mapping[str, Component] = field(default_factory=dict)
 
-    def locate(self) -> Path:
-        """Return the folder with the files; downloads a hub component that is not here yet.
+    def locate(self, on_step: OnStep | None = None) -> Path:
+        """Return the folder with the files; downloads what is not here yet (see `hub`).
 
         Raises:
-            InputError: the folder is missing, or the hub cannot be reached.
+            InputError: the folder is missing, or the hub cannot help.
         """
-        if self.revision is not None:
-            return _download(self.source, self.revision)
+        if self.repository is not None:
+            return hub.locate(self.repository, self.source, on_step)
         folder = ASSETS / self.source
         if not folder.is_dir():
             raise InputError(
@@ -49,10 +57,30 @@ class Component:
             )
         return folder
 
+    def is_here(self) -> bool:
+        """Tell whether it can be loaded without a download, its parts included.
+
+        Raises:
+            InputError: the visitor's own folder for it is not complete.
+        """
+        if self.repository is None:
+            return (ASSETS / self.source).is_dir()
+        found = hub.here(self.repository, self.source) is not None
+        return found and all(part.is_here() for part in self.parts.values())
+
+    def load(self, loader: Loader, device: Device, on_step: OnStep | None = None) -> Any:
+        """Return the loaded model, fetched first where it is not here."""
+        folder = self.locate(on_step)
+        if not self.parts:
+            return loader(folder, device)
+        parts = {name: part.locate(on_step) for name, part in self.parts.items()}
+        return loader(folder, device, parts)
+
     def total_bytes(self) -> int:
-        """Return the size on disk or of the download, in bytes."""
-        if self.size_bytes is not None:
-            return self.size_bytes
+        """Return the size on disk, or about that of the download, in bytes; parts included."""
+        parts_bytes = sum(part.total_bytes() for part in self.parts.values())
+        if self.repository is not None:
+            return self.repository.size_bytes + parts_bytes
         return sum(file.stat().st_size for file in self.locate().rglob("*") if file.is_file())
 
 
@@ -107,30 +135,13 @@ def find(name: str, packs: Mapping[str, Pack] | None = None) -> Pack:
     return packs[name]
 
 
-def _load_with(target: str) -> Loader:
+def _load_with(target: str, *arguments: str) -> Loader:
     """Return a loader that imports `target` ("module:attribute") when it is first called."""
 
-    def load(folder: Path, device: Device) -> Any:
-        return resolve_name(target)(folder, device)
+    def load(folder: Path, device: Device, *parts: Mapping[str, Path]) -> Any:
+        return resolve_name(target)(folder, device, *arguments, *parts)
 
     return load
-
-
-def _download(hub_id: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
-
-    try:
-        folder = snapshot_download(
-            hub_id, revision=revision, allow_patterns=["*.json", "*.txt", "*.safetensors"]
-        )
-    except (OSError, HfHubHTTPError) as error:
-        raise InputError(
-            f"The model {hub_id} is not on this machine and could not be downloaded. Connect the "
-            "machine to the internet and try again, or choose the toybox pack, which ships with "
-            "the app."
-        ) from error
-    return Path(folder)
 
 
 LOADERS: dict[str, Loader] = {
@@ -144,7 +155,65 @@ LOADERS: dict[str, Loader] = {
     "face_identity": _load_with("pipelines.models.face_identity:FaceIdentity.from_folder"),
     "face_judge": _load_with("pipelines.models.face_judge:FaceJudge.from_folder"),
     "scene_segmenter": _load_with("pipelines.models.segmenter:SceneSegmenter.from_folder"),
+    "vqgan": _load_with("pipelines.models.vqgan:VQGAN.from_folder"),
+    **{
+        f"openai_clip/{name}": _load_with(
+            "pipelines.models.dual_encoder:DualEncoder.from_pretrained", name
+        )
+        for name in repositories.OPENAI_CLIPS
+    },
 }
+
+_OPENAI_CLIPS = {
+    f"clip_{name.removesuffix('-quickgelu').replace('-', '_').lower()}": Component(
+        f"openai_clip/{name}", repository.ids[0].rpartition("/")[2], repository
+    )
+    for name, repository in repositories.OPENAI_CLIPS.items()
+}
+_VQGAN = Component("vqgan", "vqgan_imagenet_f16_1024", repositories.VQGAN)
+_GUIDANCE = 7.5  # as the papers' releases on photographs; ImageNet's 5 and the toybox's 3 differ
+_PHOTO_DEFAULTS: dict[str, dict[str, object]] = {
+    "diffedit": {"guidance_scale": _GUIDANCE, "recipe": "thesis"},
+    "diffedit_no_encode": {"guidance_scale": _GUIDANCE, "recipe": "thesis"},
+    "encode_decode": {"guidance_scale": _GUIDANCE},
+    "prompt_to_prompt": {"guidance_scale": _GUIDANCE},
+    "sdedit": {"guidance_scale": _GUIDANCE},
+    "zestguide": {"guidance_scale": _GUIDANCE, "eta": 0.3},
+    "zestguide_pww": {"guidance_scale": _GUIDANCE, "eta": 0.3},
+    "paint_with_words": {"guidance_scale": _GUIDANCE},
+    "multidiffusion": {"guidance_scale": _GUIDANCE},
+    "plain_sampling": {"guidance_scale": _GUIDANCE},
+}
+_PHOTO_PRESETS: dict[str, dict[str, object]] = {
+    "fast": {"solver": "dpm2m", "num_steps": 20},
+    "faithful": {"solver": "ddim", "num_steps": 50},
+}
+
+
+def _photo(
+    name: str,
+    title: str,
+    resolution_px: int,
+    repository: Repository,
+    *,
+    notes: str,
+    parts: Mapping[str, Component] | None = None,
+    defaults: Mapping[str, Mapping[str, object]] | None = None,
+) -> Pack:
+    """Return a pack around a published text-to-image model, with what all such packs share."""
+    model = Component("latent_diffusion", name, repository, parts or {})
+    return Pack(
+        name=name,
+        title=title,
+        licence=repository.licence,
+        resolution_px=resolution_px,
+        components={"latent_diffusion": model, "vqgan": _VQGAN, **_OPENAI_CLIPS},
+        defaults=_PHOTO_DEFAULTS | dict(defaults or {}),
+        presets=_PHOTO_PRESETS,
+        notes=f"{notes} Its files are fetched at the first edit, or found in the folder that "
+        f"{hub.VARIABLE} names.",
+    )
+
 
 PACKS: dict[str, Pack] = {
     pack.name: pack
@@ -185,5 +254,41 @@ PACKS: dict[str, Pack] = {
             notes="Small models trained for this app. They know rendered toy scenes and nothing "
             "else: a photo comes back as toys.",
         ),
+        _photo(
+            "sd15",
+            "Stable Diffusion 1.5",
+            512,
+            repositories.SD15,
+            notes="Photographs and most of what people photograph.",
+        ),
+        _photo(
+            "sd21-base",
+            "Stable Diffusion 2.1 base",
+            512,
+            repositories.SD21_BASE,
+            notes="Photographs; another text encoder than 1.5, which reads longer descriptions.",
+        ),
+        _photo(
+            "sd21",
+            "Stable Diffusion 2.1",
+            768,
+            repositories.SD21,
+            notes="Photographs at 768 pixels; it predicts velocity instead of noise.",
+        ),
+        _photo(
+            "sdxl",
+            "Stable Diffusion XL",
+            1024,
+            repositories.SDXL,
+            parts={"vae": Component("part", "sdxl-vae", repositories.SDXL_VAE)},
+            defaults={
+                name: {"guidance_scale": _GUIDANCE, "eta": 0.1}
+                for name in ("zestguide", "zestguide_pww")
+            },
+            notes="Photographs at 1024 pixels; too slow without a GPU.",
+        ),
     )
 }
+
+if __name__ == "__main__":
+    raise SystemExit(resolve_name("pipelines.packs_check:main")())

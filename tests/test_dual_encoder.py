@@ -1,10 +1,16 @@
+import json
+
 import open_clip
 import pytest
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from pipelines import repositories
 from pipelines.benchmarks.clip import recall_at_1
 from pipelines.devices import Device
+from pipelines.errors import InputError
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.training import scene_clip
 
@@ -87,3 +93,55 @@ def test_recall_counts_hits_at_rank_one():
     axes = torch.eye(4)
     assert recall_at_1(axes, axes) == 1
     assert recall_at_1(axes, axes[[1, 0, 2, 3]]) == 0.5
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Weights of a small network in OpenAI's layout, under a name that open_clip knows."""
+    folder = tmp_path_factory.mktemp("published")
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    config = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    (folder / "tiny-quickgelu.json").write_text(json.dumps(config))
+    (folder / "tiny.json").write_text(json.dumps({**config, "quick_gelu": False}))
+    open_clip.add_model_config(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = open_clip.create_model("tiny-quickgelu", precision="fp32")
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+@torch.no_grad()
+def test_published_weights_embed_as_in_open_clip(published):
+    path = published / "open_clip_model.safetensors"
+    network = open_clip.create_model("tiny-quickgelu", pretrained=str(path)).eval()
+    encoder = DualEncoder.from_pretrained(published, CPU, "tiny-quickgelu")
+    texts, images = ["a red horse", "a cat on the beach"], pictures(32)
+    words = network.encode_text(open_clip.get_tokenizer("tiny-quickgelu")(texts), normalize=True)
+    torch.testing.assert_close(encoder.embed_texts(texts), words)
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD))
+    seen = network.encode_image(((images + 1) / 2 - mean) / std, normalize=True)
+    torch.testing.assert_close(encoder.embed_images(images), seen)
+    assert (encoder.name, encoder.dim, encoder.image_size_px) == ("tiny", 24, 32)
+
+
+@torch.no_grad()
+def test_the_plain_name_loads_as_well_and_embeds_wrongly(published):
+    """Why packs name the activation function."""
+    right, wrong = (
+        DualEncoder.from_pretrained(published, CPU, name) for name in ("tiny-quickgelu", "tiny")
+    )
+    difference = right.embed_texts(["a red horse"]) - wrong.embed_texts(["a red horse"])
+    assert difference.abs().max() > 1e-3
+
+
+def test_every_published_name_is_known_and_quick():
+    for name in repositories.OPENAI_CLIPS:
+        assert open_clip.get_model_config(name)["quick_gelu"] is True
+
+
+def test_weights_of_another_architecture_are_refused(published, tmp_path):
+    save_file({"visual.conv1.weight": torch.ones(1)}, tmp_path / "open_clip_model.safetensors")
+    with pytest.raises(InputError, match="another architecture"):
+        DualEncoder.from_pretrained(tmp_path, CPU, "tiny-quickgelu")

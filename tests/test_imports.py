@@ -12,7 +12,7 @@ from pipelines.registry import METHODS
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {"errors", "results", "params", "registry", "packs"}
 METHOD_FILES = {method.function.split(":")[0].split(".")[1] for method in METHODS.values()}
-ORCHESTRATION = {"registry", "packs", "model_cache", "leases", "text_edit"}
+ORCHESTRATION = {"registry", "packs", "packs_check", "model_cache", "leases", "text_edit"}
 ORCHESTRATION |= {"workbench", "inspection", "sentences", "easel", "gallery"}  # what the page calls
 SCRIPTS = {"training", "benchmarks"}
 HEAVY = ("torch", "diffusers", "transformers", "numba", "matplotlib")
@@ -79,7 +79,7 @@ def heavy_modules_after(statement: str) -> set[str]:
 
 
 def test_contracts_and_services_load_without_torch():
-    names = sorted(CONTRACTS | {"memo", "devices", "images", "model_cache"})
+    names = sorted(CONTRACTS | {"memo", "devices", "images", "model_cache", "hub", "packs_check"})
     assert heavy_modules_after(f"from pipelines import {', '.join(names)}") == set()
 
 

@@ -1,11 +1,12 @@
 import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from pipelines import packs, params
+from pipelines import hub, packs, params, workbench
 from pipelines.errors import InputError
 from pipelines.packs import LOADERS, PACKS, Component
 from pipelines.registry import METHODS
@@ -91,23 +92,68 @@ def test_unknown_pack_and_role_get_sentences():
 def hub_component(monkeypatch, cache: Path) -> Component:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    return Component("latent_diffusion", "someone/some-model", revision="a" * 40, size_bytes=5)
+    monkeypatch.delenv(hub.VARIABLE, raising=False)
+    files = hub.Repository(("someone/some-model",), ("config.json",), "MIT", 5)
+    return Component("latent_diffusion", "some", files)
 
 
 def test_hub_component_offline_says_what_to_do(monkeypatch, tmp_path):
     component = hub_component(monkeypatch, tmp_path)
-    with pytest.raises(InputError, match=r"someone/some-model is not on this machine.*internet"):
+    with pytest.raises(InputError, match=r"someone/some-model .* is not on this machine.*internet"):
         component.locate()
     assert component.total_bytes() == 5
+    assert not component.is_here()
 
 
 def test_hub_component_already_here_is_found_offline(monkeypatch, tmp_path):
-    component = hub_component(monkeypatch, tmp_path)
-    snapshot = tmp_path / "models--someone--some-model" / "snapshots" / ("a" * 40)
+    component = hub_component(monkeypatch, tmp_path / "hub")
+    snapshot = tmp_path / "hub" / "models--someone--some-model" / "snapshots" / ("a" * 40)
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
+    refs = snapshot.parents[1] / "refs"
+    refs.mkdir()
+    (refs / "main").write_text("a" * 40)
     assert component.locate() == snapshot
+    assert component.is_here()
 
 
-def test_loaders_take_folder_and_device():
-    assert all(len(inspect.signature(loader).parameters) == 2 for loader in LOADERS.values())
+def test_parts_come_from_elsewhere_and_count(monkeypatch, tmp_path):
+    part = Component("part", "some-vae", hub.Repository(("a/some-vae",), ("v.json",), "MIT", 7))
+    whole = replace(hub_component(monkeypatch, tmp_path), parts={"vae": part})
+    monkeypatch.setenv(hub.VARIABLE, str(tmp_path))
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some" / "config.json").write_text("{}")
+    assert not whole.is_here()
+    (tmp_path / "some-vae").mkdir()
+    (tmp_path / "some-vae" / "v.json").write_text("{}")
+    assert whole.is_here()
+    assert whole.total_bytes() == 12
+    loaded = whole.load(lambda folder, device, parts: (folder, device, parts), None)
+    assert loaded == (tmp_path / "some", None, {"vae": tmp_path / "some-vae"})
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21-base", "sd21", "sdxl"])
+def test_photo_packs_say_where_their_files_are(name):
+    pack = PACKS[name]
+    assert pack.words() is None
+    assert {f"clip_{clip}" for clip in ("rn50", "rn50x4", "rn50x16", "vit_b_32", "vit_b_16")} <= {
+        role for role, part in pack.components.items() if part.kind.startswith("openai_clip/")
+    }
+    for part in pack.components.values():
+        repository = part.repository
+        assert repository.licence and repository.size_bytes > 1e8
+        assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id) for hub_id in repository.ids)
+        assert not [file for file in repository.files if file.endswith((".ckpt", ".pkl", ".pt"))]
+        assert repository.revision == "main" or re.fullmatch("[0-9a-f]{40}", repository.revision)
+
+
+def test_pictures_of_a_photo_pack_start_from_the_published_guidance():
+    method = METHODS["diffedit"]
+    values = workbench.preset_values(PACKS["sd15"], method, "faithful")
+    assert values["guidance_scale"] == 7.5
+    assert (values["solver"], values["num_steps"]) == ("ddim", 50)
+
+
+@pytest.mark.parametrize("loader", LOADERS.values(), ids=LOADERS)
+def test_loaders_take_folder_and_device(loader):
+    assert list(inspect.signature(loader).parameters)[:2] == ["folder", "device"]

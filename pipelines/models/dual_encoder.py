@@ -7,18 +7,21 @@ from pathlib import Path
 
 import open_clip
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines import hub, weights
 from pipelines.devices import Device
-from pipelines.models.latent_diffusion import weights_fingerprint
+
+WEIGHTS = "open_clip_model.safetensors"
 
 
 class DualEncoder:
     """Pictures and texts in one space of unit vectors; never modified.
 
     Attributes:
-        name: the folder's name.
+        name: the folder's name, or that of a published architecture.
         image_size_px: side of the square that the image encoder sees.
         dim: D, the length of an embedding.
     """
@@ -40,15 +43,40 @@ class DualEncoder:
 
         It computes in float32: FlexIT follows gradients through it.
         """
-        if not (folder / "open_clip_model.safetensors").is_file():
-            raise ValueError(f"{folder} has no open_clip_model.safetensors")
+        if not (folder / WEIGHTS).is_file():
+            raise ValueError(f"{folder} has no {WEIGHTS}")
         source = f"local-dir:{folder}"
         network = open_clip.create_model(source, precision="fp32", device=device.torch_device)
         return cls(
             network.to(memory_format=torch.channels_last),
             open_clip.get_tokenizer(source),
             name=folder.name,
-            fingerprint=weights_fingerprint(folder),
+            fingerprint=weights.fingerprint(folder),
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, device: Device, architecture: str) -> DualEncoder:
+        """Load published weights under open_clip's name of their architecture, in float32.
+
+        The name decides the activation function. OpenAI's weights need one that ends with
+        "-quickgelu": under the plain name they load just as well and embed wrongly.
+
+        Raises:
+            InputError: the weights are damaged or of another architecture.
+        """
+        path = hub.weights_in(folder, WEIGHTS)
+        network = open_clip.CLIP(**open_clip.get_model_config(architecture))
+        weights.load_tensors(network, weights.read_tensors(path), path)
+        network.visual.preprocess_cfg = {
+            "size": network.visual.image_size,
+            "mean": OPENAI_DATASET_MEAN,
+            "std": OPENAI_DATASET_STD,
+        }
+        return cls(
+            network.to(device.torch_device),
+            open_clip.get_tokenizer(architecture),
+            name=architecture.removesuffix("-quickgelu"),
+            fingerprint=weights.fingerprint(folder),
         )
 
     @property

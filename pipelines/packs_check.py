@@ -1,0 +1,114 @@
+"""python -m pipelines.packs check [NAME ...]: what is on this machine of each model pack.
+
+For every component: whether it is present, its size, its licence, where it is or how to get it.
+--hash reads every byte of what the hub's cache named by its hash; without it only lengths are
+looked at. Leaves with 1 if anything is missing or damaged.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipelines import hub, packs, weights
+from pipelines.errors import InputError
+from pipelines.packs import Component, Pack
+
+
+def report(pack: Pack, *, read_all: bool = False) -> tuple[list[str], bool]:
+    """Return the lines about a pack, and whether all of it is here and whole."""
+    lines = [f"{pack.name}: {pack.title}, {pack.resolution_px} px, {pack.licence}"]
+    is_whole, here_bytes, absent_bytes = True, 0, 0
+    for role, component in flat(pack):
+        licence = component.repository.licence if component.repository else pack.licence
+        try:
+            folder = found(component, read_all=read_all)
+        except InputError as error:
+            folder, state, detail = None, "damaged", str(error)
+        else:
+            state = "missing" if folder is None else "present"
+            detail = advice(component, folder)
+        if folder is None:
+            size_bytes = component.repository.size_bytes if component.repository else 0
+            absent_bytes += size_bytes
+            is_whole = False
+        else:
+            size_bytes = on_disk(component, folder)
+            here_bytes += size_bytes
+        size = f"{'' if folder else 'about '}{hub.megabytes(size_bytes)} MB"
+        lines += [f"  {role:24} {state:8} {size:>14}  {licence}", f"    {detail}"]
+    lines.append(f"  {hub.megabytes(here_bytes)} MB here" if here_bytes else "  nothing here")
+    if absent_bytes:
+        lines[-1] += f", about {hub.megabytes(absent_bytes)} MB to fetch"
+    return lines, is_whole
+
+
+def flat(pack: Pack) -> Iterator[tuple[str, Component]]:
+    """Yield (role, component) with the parts of components, as "role/part"."""
+    for role, component in pack.components.items():
+        yield role, component
+        for name, part in component.parts.items():
+            yield f"{role}/{name}", part
+
+
+def found(component: Component, *, read_all: bool) -> Path | None:
+    """Return the folder of a component that is here and whole, None if it is not here.
+
+    Raises:
+        InputError: it is damaged, or does not ship as it should.
+    """
+    if component.repository is None:
+        return component.locate()
+    folder = hub.here(component.repository, component.source)
+    if folder is not None:
+        hub.check(folder, component.repository)
+        for path in present(component, folder) if read_all else ():
+            if named := weights.blob_sha256(path):
+                weights.check_sha256(path, named)
+    return folder
+
+
+def present(component: Component, folder: Path) -> list[Path]:
+    """Return the files of a component that lie in its folder."""
+    if component.repository is None:
+        return [file for file in folder.rglob("*") if file.is_file()]
+    sets = (component.repository.files, *component.repository.instead)
+    names = dict.fromkeys(one for files in sets for name in files for one in hub.twins(name))
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def on_disk(component: Component, folder: Path) -> int:
+    """Return the bytes of a component's files."""
+    return sum(path.stat().st_size for path in present(component, folder))
+
+
+def advice(component: Component, folder: Path | None) -> str:
+    """Return where a component lies, or the command that fetches it."""
+    if folder is None:
+        return hub.command(component.repository) if component.repository else component.source
+    if component.repository is None:
+        return f"assets/{component.source}"
+    return f"{hub.origin(folder)} in {folder}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the reports; return 1 if anything is missing or damaged."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.packs",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("action", choices=["check"])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(packs.PACKS))
+    parser.add_argument("--hash", action="store_true", help="read and hash whole files")
+    options = parser.parse_args(argv)
+    all_whole = True
+    for name in options.names or packs.PACKS:
+        try:
+            lines, is_whole = report(packs.find(name), read_all=options.hash)
+        except InputError as error:
+            parser.error(str(error))
+        print("\n".join(lines), end="\n\n")
+        all_whole = all_whole and is_whole
+    return 0 if all_whole else 1
