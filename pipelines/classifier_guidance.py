@@ -16,7 +16,7 @@ from pipelines.diffusion import ddim
 from pipelines.diffusion.guidance import classifier_free
 from pipelines.edits import Counter, latent_mask, report
 from pipelines.method_params import ClassifierGuidanceParams
-from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
+from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.painting import Paintings, Words, painted_eps, starting_noise
 from pipelines.results import OnStep
 
@@ -51,8 +51,8 @@ def classifier_guidance(
     Raises:
         ValueError: more layouts than one call of the UNet takes.
     """
-    if len(words.texts) > MAX_BATCH:
-        raise ValueError(f"at most {MAX_BATCH} layouts at once, got {len(words.texts)}")
+    if len(words.texts) > model.max_batch:
+        raise ValueError(f"at most {model.max_batch} layouts at once, got {len(words.texts)}")
     text, empty = model.embed_text(words.texts), model.embed_text([""])
     eps_model = Counter(painted_eps(model, model.unet, words, paint_with_words))
     eps_plain = Counter(model.eps)

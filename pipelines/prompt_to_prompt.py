@@ -30,12 +30,12 @@ from pipelines.diffusion.solvers import SOLVERS
 from pipelines.edits import Counter, Edits, encoded_images, inversion, latent_mask, report
 from pipelines.memo import Memo
 from pipelines.method_params import PromptToPromptParams
-from pipelines.models.latent_diffusion import MAX_BATCH, LatentDiffusion
+from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.results import OnStep
 
-SELF_PIXELS = 16 * 16
-"""Self-attention is injected up to this many pixels, as in the release; finer is texture."""
 BLEND_SIZE = 16
+"""Side of the maps that decide the local blend, and of the finest self-attention that is injected
+(finer is texture), as in the release for latents of 64 cells a side; see `coarse_side`."""
 BLEND_FROM = 0.2
 
 
@@ -59,15 +59,16 @@ def prompt_to_prompt(
     Raises:
         ValueError: more pictures than one call of the UNet takes.
     """
-    if 3 * len(images) > MAX_BATCH:
-        raise ValueError(f"at most {MAX_BATCH // 3} pictures at once, got {len(images)}")
+    if 3 * len(images) > model.max_batch:
+        raise ValueError(f"at most {model.max_batch // 3} pictures at once, got {len(images)}")
     encoder = Counter(model.eps)
     latents0 = encoded_images(model, images, memo)
     trajectory = inversion(model, encoder, latents0, params, on_step=on_step, memo=memo)
     grid = model.schedule.grid(params.num_steps, params.strength)
     moves = len(grid) - 1
 
-    control = Control([align(model, *pair) for pair in zip(source, target, strict=True)], params)
+    pairs = [align(model, *pair) for pair in zip(source, target, strict=True)]
+    control = Control(pairs, params, coarse_side(model.latent_shape[-1]))
     eps = Counter(model.with_unet(edited(model.unet, control)).eps)
     texts = [*source, *[""] * len(images), *target]
     embeds = model.embed_text(texts)
@@ -96,6 +97,11 @@ def prompt_to_prompt(
     return Edits(
         model.decode_latents(latents), masks, network_evaluations=encoder.samples + eps.samples
     )
+
+
+def coarse_side(latent_side: int) -> int:
+    """Return the side of the maps that stand for BLEND_SIZE in a model of another size."""
+    return max(BLEND_SIZE, latent_side // 4)
 
 
 @dataclass(frozen=True)
@@ -141,12 +147,14 @@ class Control:
     """Edits the maps of a batch [source, empty text, target]; one object for one request.
 
     Attributes:
+        side: of the maps that are remembered, and of the finest self-attention that is injected.
         done: part of the steps behind, in [0, 1).
-        seen: (B, BLEND_SIZE, BLEND_SIZE), attention to the words that differ, summed over calls.
+        seen: (B, side, side), attention to the words that differ, summed over calls.
     """
 
     alignments: Sequence[Alignment]
     params: PromptToPromptParams
+    side: int = BLEND_SIZE
     done: float = 0.0
     seen: list[Tensor] = field(default_factory=list)
 
@@ -161,10 +169,10 @@ class Control:
         """Return the maps to use, (3B, heads, pixels, tokens)."""
         source, empty, target = maps.chunk(3)
         if not is_text:
-            if self.done < self.params.self_steps and maps.shape[2] <= SELF_PIXELS:
+            if self.done < self.params.self_steps and maps.shape[2] <= self.side**2:
                 target = source
             return torch.cat([source, empty, target])
-        if maps.shape[2] == BLEND_SIZE**2:
+        if maps.shape[2] == self.side**2:
             self._remember(source, target)
         if self.done < self.params.cross_steps:
             injected = source @ self.origin.unsqueeze(1).to(source.dtype)
@@ -191,7 +199,7 @@ class Control:
         """Add the attention of the tokens that differ, of both texts."""
         for k, (maps, words) in enumerate(((source, self.gone), (target, self.new))):
             shown = (maps.float().mean(1) * words[:, None]).sum(-1)  # (B, pixels)
-            shown = shown.unflatten(1, (BLEND_SIZE, BLEND_SIZE))
+            shown = shown.unflatten(1, (self.side, self.side))
             if len(self.seen) <= k:
                 self.seen.append(torch.zeros_like(shown))
             self.seen[k] = self.seen[k] + shown

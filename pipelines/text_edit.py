@@ -184,7 +184,7 @@ def word_maps(
     t = noise_level(model, params.mask_strength)
     noise = seeded_noise(latents0.shape[1:], [sub_seed(seed, "mask", 0)], latents0)
     noisy = model.schedule.add_noise(latents0, noise, t)
-    unet(noisy.to(model.dtype), t, model.embed_text([text]).to(model.dtype))
+    model.with_unet(unet).eps(noisy, t, model.embed_text([text]))
     attention = store.average(model.resolution)[0].float()  # (S, S, L)
     maps = {}
     for word in words:

@@ -1,14 +1,18 @@
 import copy
+import json
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
 from tiny_pack import tiny_scene_model, write_scene_model
+from tiny_sd import write_sd, write_sdxl
 
 from pipelines.devices import Device
 from pipelines.diffusion import ddim
 from pipelines.diffusion.guidance import classifier_free
-from pipelines.models.latent_diffusion import LatentDiffusion, weights_fingerprint
+from pipelines.errors import InputError
+from pipelines.models.latent_diffusion import LatentDiffusion
 
 CPU = Device("cpu", torch.device("cpu"), torch.float32)
 
@@ -116,14 +120,6 @@ def test_words_no_caption_uses_say_nothing(model):
     assert embedding[pieces].abs().max() == 0
 
 
-def test_fingerprint_follows_the_weights(tmp_path, folder):
-    first = write_scene_model(tmp_path / "a")
-    assert weights_fingerprint(first) == weights_fingerprint(folder)
-    file = next((first / "unet").glob("*.safetensors"))
-    file.write_bytes(file.read_bytes()[:-1] + b"\x01")
-    assert weights_fingerprint(first) != weights_fingerprint(folder)
-
-
 def test_stable_diffusions_own_autoencoder_opens_too(tmp_path):
     write_scene_model(tmp_path)
     for file in (tmp_path / "vae").iterdir():
@@ -143,3 +139,78 @@ def test_stable_diffusions_own_autoencoder_opens_too(tmp_path):
         mode = model.vae.encode(images).latent_dist.mode()
     torch.testing.assert_close(latents, 0.5 * mode)
     assert model.decode_latents(latents).shape == images.shape
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_weights_in_half_precision_serve_as_well(tmp_path, variant):
+    model = LatentDiffusion.from_folder(write_sd(tmp_path, variant=variant), CPU)
+    assert (tmp_path / "unet" / "diffusion_pytorch_model.fp16.safetensors").is_file() == bool(
+        variant
+    )
+    assert model.dtype == torch.float32
+    assert model.origin == tmp_path.name
+
+
+def test_batches_shrink_as_latents_grow(model):
+    assert model.max_batch == 64
+    sizes = {}
+    for side in (64, 96, 128):
+        larger = copy.copy(model)
+        larger.latent_shape = (4, side, side)
+        sizes[side] = larger.max_batch
+    assert sizes == {64: 16, 96: 7, 128: 4}
+
+
+def test_an_autoencoder_that_overflows_computes_in_float32(tmp_path):
+    folder = write_sdxl(tmp_path)
+    half = Device("cpu", torch.device("cpu"), torch.float16)
+    config = json.loads((folder / "vae" / "config.json").read_text())
+    assert config["force_upcast"] is True  # as in the published one
+    model = LatentDiffusion.from_folder(folder, half)
+    assert (model.vae.dtype, model.unet.dtype) == (torch.float32, torch.float16)
+    fixed = tmp_path / "fixed"
+    model.vae.register_to_config(force_upcast=False)
+    model.vae.save_pretrained(fixed)
+    other = LatentDiffusion.from_folder(folder, half, {"vae": fixed})
+    assert other.vae.dtype == torch.float16
+    assert other.origin == f"{folder.name}, fixed"
+
+
+def damaged(folder, change):
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t: t.pop("conv_in.bias"), r"not complete: 1 tensors are missing.*“conv_in\.bias”"),
+        (lambda t: t.update({"conv_in.bias": torch.ones(3)}), "of another architecture"),
+        (lambda t: t.update(extra=torch.ones(3)), "no place for, such as “extra”"),
+    ],
+    ids=["missing", "shape", "strange"],
+)
+def test_a_unet_that_does_not_fit_is_refused(tmp_path, change, sentence):
+    folder = damaged(write_sd(tmp_path), change)
+    with pytest.raises(InputError, match=sentence):
+        LatentDiffusion.from_folder(folder, CPU)
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    folder = write_sd(tmp_path)
+    file = "diffusion_pytorch_model.safetensors"
+    (folder / "unet" / file).write_bytes((folder / "vae" / file).read_bytes())
+    with pytest.raises(InputError, match="another architecture"):
+        LatentDiffusion.from_folder(folder, CPU)
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    folder = write_sd(tmp_path)
+    file = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    shards = {"conv_in.bias": "diffusion_pytorch_model-00001-of-00002.safetensors"}
+    file.with_name(f"{file.name}.index.json").write_text(json.dumps({"weight_map": shards}))
+    with pytest.raises(InputError, match="has no diffusion_pytorch_model-00001-of-00002"):
+        LatentDiffusion.from_folder(folder, CPU)

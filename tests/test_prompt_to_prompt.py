@@ -10,7 +10,7 @@ from pipelines.baselines import encode
 from pipelines.diffedit import encode_decode
 from pipelines.diffusion.attention import edited
 from pipelines.method_params import CopyParams, EncodeDecodeParams, PromptToPromptParams
-from pipelines.prompt_to_prompt import BLEND_SIZE, Control, align, prompt_to_prompt
+from pipelines.prompt_to_prompt import BLEND_SIZE, Control, align, coarse_side, prompt_to_prompt
 
 TEXTS = (["a horse on the grass", "a cat at night"], ["a zebra on the grass", "a red cat at night"])
 PARAMS = PromptToPromptParams(num_steps=6, strength=0.8)
@@ -156,3 +156,8 @@ def test_too_many_pictures_are_a_callers_bug(model, images):
     with pytest.raises(ValueError, match="at most"):
         prompt_to_prompt(model, images.repeat(11, 1, 1, 1), TEXTS[0] * 11, TEXTS[1] * 11, PARAMS,
                          seeds=[0] * 22)  # fmt: skip
+
+
+def test_the_blend_reads_maps_that_every_published_model_has():
+    """Latents of the toybox, Stable Diffusion 1.5, 2.1 and XL, halved at every level."""
+    assert [coarse_side(side) for side in (32, 64, 96, 128)] == [16, 16, 24, 32]

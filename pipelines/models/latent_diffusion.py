@@ -1,6 +1,7 @@
 """A latent diffusion model: autoencoder, text encoder, UNet and noise schedule in one bundle.
 
-Opens a diffusers folder (Stable Diffusion 1 and 2 layout, the toybox's scene model included).
+Opens a diffusers folder (layout of Stable Diffusion 1, 2 and XL, the toybox's scene model
+included).
 Latent scaling and the conversion of v-prediction to epsilon happen here and nowhere else.
 """
 
@@ -8,20 +9,25 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from pipelines import hub
 from pipelines.devices import Device
 from pipelines.diffusion.schedule import EpsModel, NoiseSchedule, epsilon_from_v
+from pipelines.models import text_encoders
+from pipelines.models.parts import open_part, weights_of
+from pipelines.models.text_encoders import Sampled, SecondText
+from pipelines.weights import fingerprint as weights_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +35,24 @@ AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTi
 FROZEN_BYTES = 2**28
 """Weights of a UNet up to which `frozen` may keep them a second time."""
 MAX_BATCH = 64
-"""Samples in one UNet call; larger batches are split, which bounds memory and changes nothing."""
+"""Samples of the toybox's 32 x 32 cells in one UNet call; see `LatentDiffusion.max_batch`."""
+MIN_BATCH = 3
+"""Samples that one call takes whatever their size: Prompt-to-Prompt's three branches."""
+NOWHERE: Mapping[str, Path] = MappingProxyType({})
 
 
 class LatentDiffusion:
     """Networks of one diffusers folder, in evaluation mode and never modified.
 
     Shapes: images (B, 3, H, W) in [-1, 1]; latents0 (B, C, h, w) of about unit scale, where
-    (C, h, w) is `latent_shape`; text_embeds (B, L, D).
+    (C, h, w) is `latent_shape`; text_embeds (B, L, D), for Stable Diffusion XL packed with one row
+    more (see `text_encoders`), which the methods carry along unseen.
+
+    Attributes:
+        schedule: the noise levels of training.
+        fingerprint: hash of the weights.
+        origin: where they came from, with the commit where the hub gave one.
+        resolution: side of its pictures in pixels.
     """
 
     def __init__(
@@ -48,41 +64,69 @@ class LatentDiffusion:
         scheduler_config: dict[str, object],
         *,
         fingerprint: str,
+        origin: str = "",
+        second_text: SecondText | None = None,
     ) -> None:
         self.vae = vae.eval().requires_grad_(False)
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.unet = unet.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.schedule = NoiseSchedule.from_config(scheduler_config)
-        self.fingerprint = fingerprint
+        self.fingerprint, self.origin = fingerprint, origin
+        self.second_text = second_text
+        if second_text is not None:
+            second_text.encoder.eval().requires_grad_(False)
+            with torch.no_grad():  # transformers hooks an encoder when first asked for inner layers
+                self.embed_text([""])
         levels = len(vae.config.block_out_channels)
         self.latent_shape = (
             int(unet.config.in_channels),
             int(unet.config.sample_size),
             int(unet.config.sample_size),
         )
-        self.resolution = int(unet.config.sample_size) * 2 ** (levels - 1)
+        self.cell_px = 2 ** (levels - 1)
+        self.resolution = int(unet.config.sample_size) * self.cell_px
         self._eps_model: EpsModel = epsilon_from_v(self._network, self.schedule)
 
     @classmethod
-    def from_folder(cls, folder: Path, device: Device) -> LatentDiffusion:
-        """Load a diffusers folder in `device`'s dtype; safetensors only, nothing downloaded."""
-        options = {"torch_dtype": device.dtype, "use_safetensors": True, "local_files_only": True}
-        vae_name = json.loads((folder / "vae" / "config.json").read_text())["_class_name"]
-        if vae_name not in AUTOENCODERS:
-            raise ValueError(f"{folder}/vae is a {vae_name}, expected one of {list(AUTOENCODERS)}")
-        text_options = {"dtype": device.dtype, "use_safetensors": True, "local_files_only": True}
-        unet = UNet2DConditionModel.from_pretrained(folder / "unet", **options)
-        vae = AUTOENCODERS[vae_name].from_pretrained(folder / "vae", **options)
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", **text_options)
-        target = device.torch_device
+    def from_folder(
+        cls, folder: Path, device: Device, parts: Mapping[str, Path] = NOWHERE
+    ) -> LatentDiffusion:
+        """Load a diffusers folder in `device`'s dtype; safetensors only, nothing downloaded.
+
+        Args:
+            folder: with sub-folders unet, vae, text_encoder, tokenizer and scheduler;
+                text_encoder_2 and tokenizer_2 make it a Stable Diffusion XL.
+            device: where to.
+            parts: sub-folders that lie elsewhere, such as the autoencoder of half precision.
+
+        Raises:
+            InputError: weights are missing, damaged or of another architecture.
+        """
+        target, dtype = device.torch_device, device.dtype
+        vae_folder = parts.get("vae", folder / "vae")
+        config = json.loads((vae_folder / "config.json").read_text())
+        if config["_class_name"] not in AUTOENCODERS:
+            raise ValueError(
+                f"{vae_folder} is a {config['_class_name']}, expected one of {list(AUTOENCODERS)}"
+            )
+        overflows = dtype == torch.float16 and config.get("force_upcast", False)
+        vae_dtype = torch.float32 if overflows else dtype
+        vae = open_part(AUTOENCODERS[config["_class_name"]], vae_folder, vae_dtype)
+        if isinstance(vae, AutoencoderKL):
+            vae.enable_slicing()  # one picture at a time: the same pixels, less memory
+        unet = open_part(UNet2DConditionModel, folder / "unet", dtype)
+        text_encoder = open_part(CLIPTextModel, folder / "text_encoder", dtype)
+        sources = [folder, *parts.values()]
         return cls(
             vae.to(target, memory_format=torch.channels_last),
             text_encoder.to(target),
             CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             unet.to(target, memory_format=torch.channels_last),
             json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
-            fingerprint=weights_fingerprint(folder),
+            fingerprint=weights_fingerprint(folder, used_weights(folder, vae_folder)),
+            origin=", ".join(hub.origin(source) for source in sources),
+            second_text=second_text_of(folder, device),
         )
 
     def with_unet(self, unet: UNet2DConditionModel) -> LatentDiffusion:
@@ -108,6 +152,7 @@ class LatentDiffusion:
     def nbytes(self) -> int:
         """Bytes of all weights, those that will be laid out again included."""
         parts = [self.vae, self.text_encoder, self.unet]
+        parts += [self.second_text.encoder] if self.second_text is not None else []
         parts += [self.unet] if pays_to_freeze(self.unet) else []
         return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
 
@@ -119,27 +164,28 @@ class LatentDiffusion:
     def _frozen(self) -> Callable[..., Tensor] | None:
         return frozen(self.unet, self.tokenizer.model_max_length)
 
+    @property
+    def max_batch(self) -> int:
+        """Samples in one UNet call; larger batches are split, which bounds memory alone."""
+        cells = self.latent_shape[1] * self.latent_shape[2]
+        return max(MIN_BATCH, MAX_BATCH * 32**2 // cells)
+
     def encode_images(self, images: Tensor) -> Tensor:
         """Return latents0 (B, C, h, w) float32 of images in [-1, 1]: the posterior's mode."""
-        encoded = self.vae.encode(images.to(self.device, self.dtype))
+        encoded = self.vae.encode(images.to(self.device, self.vae.dtype))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         return latents.float() * self.vae.config.scaling_factor
 
     def decode_latents(self, latents0: Tensor) -> Tensor:
         """Return images (B, 3, H, W) float32 in [-1, 1] of latents0."""
-        latents = (latents0 / self.vae.config.scaling_factor).to(self.dtype)
+        latents = (latents0 / self.vae.config.scaling_factor).to(self.vae.dtype)
         return self.vae.decode(latents).sample.float().clamp(-1, 1)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Return text_embeds (B, L, D); the part of a text beyond L tokens is cut."""
-        ids = self.tokenizer(
-            list(texts),
-            padding="max_length",
-            truncation=True,
-            max_length=self.tokenizer.model_max_length,
-            return_tensors="pt",
-        ).input_ids
-        return self.text_encoder(ids.to(self.device)).last_hidden_state
+        if self.second_text is None:
+            return text_encoders.embed(self.text_encoder, self.tokenizer, texts)
+        return text_encoders.embed_twice(self.text_encoder, self.tokenizer, self.second_text, texts)
 
     def truncated_text(self, text: str) -> str:
         """Return the end of `text` that does not fit the text encoder ("" where all fits)."""
@@ -156,35 +202,49 @@ class LatentDiffusion:
         times = torch.as_tensor(t, device=latents.device).expand(size)
         text = text_embeds.expand(size, -1, -1)
         fits = latents.shape[1:] == self.latent_shape and not torch.is_grad_enabled()
-        unet = self._frozen if self._frozen is not None and fits else Sampled(self.unet)
+        whole = Sampled(self.unet, self.cell_px)
+        unet = self._frozen if self._frozen is not None and fits else whole
+        step = self.max_batch
         outputs = [
             unet(
-                latents[i : i + MAX_BATCH].to(self.dtype),
-                times[i : i + MAX_BATCH],
-                text[i : i + MAX_BATCH].to(self.dtype),
+                latents[i : i + step].to(self.dtype),
+                times[i : i + step],
+                text[i : i + step].to(self.dtype),
             ).to(latents.dtype)
-            for i in range(0, size, MAX_BATCH)
+            for i in range(0, size, step)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
 
-class Sampled(nn.Module):
-    """A UNet that returns its sample alone."""
+def second_text_of(folder: Path, device: Device) -> SecondText | None:
+    """Return the second text encoder of a Stable Diffusion XL folder; None for the others."""
+    if not (folder / "text_encoder_2").is_dir():
+        return None
+    index = json.loads((folder / "model_index.json").read_text())
+    encoder = open_part(CLIPTextModelWithProjection, folder / "text_encoder_2", device.dtype)
+    return SecondText(
+        encoder.to(device.torch_device),
+        CLIPTokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True),
+        zero_empty=bool(index.get("force_zeros_for_empty_prompt", False)),
+    )
 
-    def __init__(self, unet: UNet2DConditionModel) -> None:
-        super().__init__()
-        self.unet = unet
 
-    def forward(self, latents: Tensor, times: Tensor, text_embeds: Tensor) -> Tensor:
-        """Return the prediction (B, C, h, w)."""
-        sample: Tensor = self.unet(latents, times, text_embeds, return_dict=False)[0]
-        return sample
+def used_weights(folder: Path, vae_folder: Path) -> list[Path]:
+    """Return the weights files that `from_folder` reads; others may lie beside them."""
+    encoders = [folder / name for name in ("text_encoder", "text_encoder_2")]
+    networks = [(one, False) for one in encoders if one.is_dir()]
+    networks += [(folder / "unet", True), (vae_folder, True)]
+    return [path for one, kind in networks for path in weights_of(one, is_diffusers=kind)]
 
 
 def pays_to_freeze(unet: UNet2DConditionModel) -> bool:
-    """Return whether `frozen` helps: in float32 on a CPU, where the weights fit twice."""
+    """Return whether `frozen` helps: in float32 on a CPU, where the weights fit twice.
+
+    Not with conditions beside the text, which Stable Diffusion XL has.
+    """
     is_small = sum(p.numel() * p.element_size() for p in unet.parameters()) <= FROZEN_BYTES
-    return is_small and unet.device.type == "cpu" and unet.dtype == torch.float32
+    is_plain = unet.config.addition_embed_type is None
+    return is_small and is_plain and unet.device.type == "cpu" and unet.dtype == torch.float32
 
 
 @torch.no_grad()
@@ -211,12 +271,3 @@ def frozen(unet: UNet2DConditionModel, text_tokens: int) -> Callable[..., Tensor
         logger.warning("the UNet runs as it is, since it cannot be frozen: %s", error)
         return None
     return network
-
-
-def weights_fingerprint(folder: Path) -> str:
-    """Return a short hash over the names and bytes of all weight files below `folder`."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.safetensors")):
-        digest.update(str(path.relative_to(folder)).encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()[:16]
