@@ -9,27 +9,38 @@ from typing import Any
 from pipelines.model_cache import ModelCache
 from pipelines.packs import Pack
 from pipelines.registry import Method
+from pipelines.repositories import OPENAI_CLIPS
+from pipelines.results import OnStep
+
+CLIPS = {"dual_encoder", *(f"openai_clip/{name}" for name in OPENAI_CLIPS)}
+"""Kinds of components that embed pictures and texts."""
 
 
 @contextmanager
-def models_for(cache: ModelCache, pack: Pack, method: Method) -> Iterator[dict[str, Any]]:
+def models_for(
+    cache: ModelCache, pack: Pack, method: Method, on_step: OnStep | None = None
+) -> Iterator[dict[str, Any]]:
     """Lease what `method.takes` names; give it by keyword.
+
+    "space" is the autoencoder to optimise in, where the pack has one for that (a VQGAN).
 
     Raises:
         InputError: the pack has no such model.
     """
-    encoders = [role for role, part in pack.components.items() if part.kind == "dual_encoder"]
+    encoders = [role for role, part in pack.components.items() if part.kind in CLIPS]
     with ExitStack() as leases:
 
         def lease(role: str) -> Any:
             pack.component(role)
-            return leases.enter_context(cache.lease(pack.name, role))
+            return leases.enter_context(cache.lease(pack.name, role, on_step))
 
         models: dict[str, Any] = {}
         if "segmenter" in method.takes:
             models["segmenter"] = lease("scene_segmenter")
         if "clips" in method.takes:
             models["clips"] = {role: lease(role) for role in encoders or ["clip_vit"]}
+            if "vqgan" in pack.components:
+                models["space"] = lease("vqgan")
         if "perceptual" in method.takes:
             models["perceptual"] = lease("lpips_loss")
         yield models

@@ -155,6 +155,7 @@ LOADERS: dict[str, Loader] = {
     "face_identity": _load_with("pipelines.models.face_identity:FaceIdentity.from_folder"),
     "face_judge": _load_with("pipelines.models.face_judge:FaceJudge.from_folder"),
     "scene_segmenter": _load_with("pipelines.models.segmenter:SceneSegmenter.from_folder"),
+    "perceptual_published": _load_with("pipelines.models.perceptual:Perceptual.from_published"),
     "vqgan": _load_with("pipelines.models.vqgan:VQGAN.from_folder"),
     **{
         f"openai_clip/{name}": _load_with(
@@ -170,7 +171,10 @@ _OPENAI_CLIPS = {
     )
     for name, repository in repositories.OPENAI_CLIPS.items()
 }
-_VQGAN = Component("vqgan", "vqgan_imagenet_f16_1024", repositories.VQGAN)
+_FLEXIT = {
+    "vqgan": Component("vqgan", "vqgan_imagenet_f16_1024", repositories.VQGAN),
+    "lpips_loss": Component("perceptual_published", "vgg16", repositories.VGG16),
+}
 _GUIDANCE = 7.5  # as the papers' releases on photographs; ImageNet's 5 and the toybox's 3 differ
 _PHOTO_DEFAULTS: dict[str, dict[str, object]] = {
     "diffedit": {"guidance_scale": _GUIDANCE, "recipe": "thesis"},
@@ -185,8 +189,8 @@ _PHOTO_DEFAULTS: dict[str, dict[str, object]] = {
     "plain_sampling": {"guidance_scale": _GUIDANCE},
 }
 _PHOTO_PRESETS: dict[str, dict[str, object]] = {
-    "fast": {"solver": "dpm2m", "num_steps": 20},
-    "faithful": {"solver": "ddim", "num_steps": 50},
+    "fast": {"solver": "dpm2m", "num_steps": 20, "flexit.num_steps": 32},
+    "faithful": {"solver": "ddim", "num_steps": 50, "flexit.num_steps": 160},
 }
 
 
@@ -207,7 +211,7 @@ def _photo(
         title=title,
         licence=repository.licence,
         resolution_px=resolution_px,
-        components={"latent_diffusion": model, "vqgan": _VQGAN, **_OPENAI_CLIPS},
+        components={"latent_diffusion": model, **_FLEXIT, **_OPENAI_CLIPS},
         defaults=_PHOTO_DEFAULTS | dict(defaults or {}),
         presets=_PHOTO_PRESETS,
         notes=f"{notes} Its files are fetched at the first edit, or found in the folder that "

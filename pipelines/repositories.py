@@ -77,3 +77,10 @@ VQGAN = Repository(  # FlexIT's 1024 codes; other copies of the name have 16384,
     size_bytes=958_000_000,
     instead=(("config.json", "diffusion_pytorch_model.safetensors"), ("last.ckpt",)),
 )
+
+VGG16 = Repository(  # torchvision's weights; those of LPIPS's layers come with the package
+    ids=("timm/vgg16.tv_in1k",),
+    files=("model.safetensors",),
+    licence="BSD-3-Clause",
+    size_bytes=553_000_000,
+)

@@ -164,12 +164,17 @@ class Order:
 
 
 def warm_up(services: Services) -> None:
-    """Load the model in the background if it is not there, while a visitor looks around."""
+    """Load the model in the background if it is not there, while a visitor looks around.
+
+    Nothing is downloaded before somebody asks for an edit.
+    """
     if services.cache.state():
         return
 
     def load() -> None:
         try:
+            if not services.pack.component("latent_diffusion").is_here():
+                return
             with services.cache.lease(services.pack.name, "latent_diffusion") as model:
                 model.warm_up()
         except InputError as error:  # the first edit will say so
@@ -221,7 +226,7 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
     before = services.file(order.picture, "before")
     name, toy = order.session.known(order.picture)
     ruler = order.mask
-    with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+    with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         # not before: a model that is just being loaded imports the same libraries in its thread
         from pipelines import text_edit
 
@@ -235,11 +240,13 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                 order.notes.append(f"Too long; the models did not read “{cut_off}”.")
         for one in order.tasks:
             order.doing = one.title
-            with models_for(services.cache, services.pack, one.method) as more:
+            with models_for(services.cache, services.pack, one.method, on_step) as more:
+                keywords = {name: other for name, other in more.items() if name != "space"}
                 edit = functools.partial(
-                    text_edit.edit, one.method.name, model, order.picture, order.source_text,
-                    order.target_text, one.values, seed=order.seed, on_step=on_step,
-                    memo=services.memo, mask=order.mask, models=more, reconstruct=True,
+                    text_edit.edit, one.method.name, more.get("space", model), order.picture,
+                    order.source_text, order.target_text, one.values, seed=order.seed,
+                    on_step=on_step, memo=services.memo, mask=order.mask, models=keywords,
+                    reconstruct=True,
                 )  # fmt: skip
                 result = services.cache.retry_on_out_of_memory(edit)
                 recipe = edit_recipe(services, model, order, one, result, name, more)
@@ -304,6 +311,7 @@ def edit_recipe(
         "painted_mask_png": None if order.mask is None else recipes.mask_text(order.mask),
         "pack": services.pack.name,
         "model": model.fingerprint,
+        "weights": model.origin,
         "further_models": fingerprints(further),
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),

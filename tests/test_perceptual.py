@@ -4,10 +4,12 @@ import lpips
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.nn import functional as F
 
 from pipelines.data.distortions import DISTORTIONS, SPOILT, triplets
 from pipelines.devices import Device
-from pipelines.models.perceptual import Perceptual, stored, untrained
+from pipelines.errors import InputError
+from pipelines.models.perceptual import LAYER_WEIGHTS, Perceptual, stored, untrained
 
 CPU = Device("cpu", torch.device("cpu"), torch.float32)
 
@@ -68,7 +70,7 @@ def test_distance_can_be_differentiated(perceptual, pictures):
 
 def test_an_unknown_or_incomplete_network_is_refused(network, tmp_path):
     with pytest.raises(ValueError, match="vgg"):
-        untrained("vgg")
+        untrained("resnet")
     weights = stored(network)
     weights.pop("lin0.model.1.weight")
     (tmp_path / "config.json").write_text(json.dumps({"net": network.pnet_type}))
@@ -112,3 +114,47 @@ def test_pixels_mislead_about_pictures_that_moved(scenes):
         misled += int((squared(far, images) < squared(near, images)).sum())
         total += len(images)
     assert 0 < misled < total / 2
+
+
+@pytest.fixture
+def published(tmp_path):
+    """A random VGG16 under the names of timm's copy, its classifier included."""
+    network = untrained("vgg", "meta")
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        f"features.{name.split('.', 2)[2]}": w.shape
+        for name, w in network.state_dict().items()
+        if name.startswith("net.")
+    }
+    tensors = {name: 0.05 * torch.randn(s, generator=generator) for name, s in shapes.items()}
+    save_file(tensors | {"head.fc.bias": torch.ones(1000)}, tmp_path / "model.safetensors")
+    return tmp_path, tensors
+
+
+def test_published_lpips_is_the_packages_layers_over_that_backbone(published):
+    folder, tensors = published
+    images = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    features, layers = [[], []], torch.load(LAYER_WEIGHTS, "cpu", weights_only=True)
+    shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+    for x, seen in zip(images, features, strict=True):
+        x = (x - shift.view(3, 1, 1)) / scale.view(3, 1, 1)
+        for block in ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)):
+            x = F.max_pool2d(x, 2) if block[0] else x
+            for i in block:
+                x = F.conv2d(x, *(tensors[f"features.{i}.{p}"] for p in ("weight", "bias")), 1, 1)
+                x = x.relu()
+            seen.append(x / x.norm(dim=1, keepdim=True))
+    terms = [
+        F.conv2d((a - b) ** 2, layers[f"lin{i}.model.1.weight"]).mean()
+        for i, (a, b) in enumerate(zip(*features, strict=True))
+    ]
+    distance = Perceptual.from_published(folder, CPU).distance(*images)
+    torch.testing.assert_close(distance, sum(terms).reshape(1), rtol=1e-4, atol=1e-6)
+
+
+def test_a_backbone_that_lacks_a_layer_is_refused(published):
+    folder, tensors = published
+    del tensors["features.28.bias"]
+    save_file(tensors, folder / "model.safetensors")
+    with pytest.raises(InputError, match=r"missing, such as “net\.slice5\.28\.bias”"):
+        Perceptual.from_published(folder, CPU)

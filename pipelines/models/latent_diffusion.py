@@ -21,13 +21,12 @@ from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pipelines import hub
+from pipelines import hub, weights
 from pipelines.devices import Device
 from pipelines.diffusion.schedule import EpsModel, NoiseSchedule, epsilon_from_v
 from pipelines.models import text_encoders
 from pipelines.models.parts import open_part, weights_of
 from pipelines.models.text_encoders import Sampled, SecondText
-from pipelines.weights import fingerprint as weights_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +123,7 @@ class LatentDiffusion:
             CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
             unet.to(target, memory_format=torch.channels_last),
             json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
-            fingerprint=weights_fingerprint(folder, used_weights(folder, vae_folder)),
+            fingerprint=weights.fingerprint(folder, used_weights(folder, vae_folder)),
             origin=", ".join(hub.origin(source) for source in sources),
             second_text=second_text_of(folder, device),
         )

@@ -1,8 +1,8 @@
 """How different two pictures look: LPIPS over features that were trained for this world.
 
 Zhang, Isola, Efros, Shechtman, Wang. The unreasonable effectiveness of deep features as a
-perceptual metric. CVPR 2018, arXiv 1801.03924. The network is the `lpips` package's own; nothing
-of its published weights is read, and nothing is downloaded.
+perceptual metric. CVPR 2018, arXiv 1801.03924. The network is the `lpips` package's own. The
+toybox reads nothing of its published weights; photo packs do (`from_published`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from pipelines import hub
 from pipelines.devices import Device
-from pipelines.models.latent_diffusion import weights_fingerprint
+from pipelines.weights import check_safetensors, fingerprint, load_tensors, read_tensors
 
 NETS = ("squeeze", "alex")
+PUBLISHED = "vgg"
+"""The backbone of FlexIT's loss, read as torchvision published it."""
+LAYER_WEIGHTS = Path(lpips.__file__).parent / "weights" / "v0.1" / f"{PUBLISHED}.pth"
 
 
 class Perceptual:
@@ -37,7 +41,32 @@ class Perceptual:
         again = {f"lins.{k[3:]}": w for k, w in weights.items() if k.startswith("lin")}
         network.load_state_dict(weights | again, strict=True, assign=True)
         network.to(device.torch_device, memory_format=torch.channels_last)
-        return cls(network, fingerprint=weights_fingerprint(folder))
+        return cls(network, fingerprint=fingerprint(folder))
+
+    @classmethod
+    def from_published(cls, folder: Path, device: Device) -> Perceptual:
+        """Load LPIPS v0.1 in float32: a backbone from timm's copy, layer weights from `lpips`.
+
+        Raises:
+            InputError: the backbone is damaged or another network.
+        """
+        path = hub.weights_in(folder, "model.safetensors")
+        check_safetensors(path)
+        features = {
+            name.removeprefix("features."): w.float()
+            for name, w in read_tensors(path).items()
+            if name.startswith("features.")
+        }
+        lins = {f"lins.{k[3:]}": w for k, w in read_tensors(LAYER_WEIGHTS).items()}
+        network = untrained(PUBLISHED, "meta")
+        slices = (name for name in network.state_dict() if name.startswith("net."))
+        places = {name.split(".", 2)[2]: name for name in slices}  # "0.weight": "net.slice1.0..."
+        tensors = {places.get(name, name): w for name, w in features.items()}
+        lin = {f"lin{k[5:]}": w for k, w in lins.items()}
+        scaling = {f"scaling_layer.{k}": w for k, w in lpips.ScalingLayer().state_dict().items()}
+        network.to_empty(device="cpu")
+        load_tensors(network, {**tensors, **lin, **lins, **scaling}, path)
+        return cls(network.to(device.torch_device), fingerprint=fingerprint(folder, [path]))
 
     @property
     def nbytes(self) -> int:
@@ -66,13 +95,13 @@ class Perceptual:
 
 
 def untrained(net: str, device: str = "cpu") -> lpips.LPIPS:
-    """Return the `lpips` network of a backbone ("squeeze" or "alex") without any weights read.
+    """Return the `lpips` network of a backbone without any weights read.
 
     Raises:
         ValueError: another backbone.
     """
-    if net not in NETS:
-        raise ValueError(f"net must be one of {NETS}, got {net!r}")
+    if net not in (*NETS, PUBLISHED):
+        raise ValueError(f"net must be one of {(*NETS, PUBLISHED)}, got {net!r}")
     with warnings.catch_warnings(), torch.device(device):
         warnings.simplefilter("ignore")  # lpips calls torchvision by a deprecated argument
         return lpips.LPIPS(net=net, pretrained=False, pnet_rand=True, verbose=False)
