@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,7 @@ class Page:
     Attributes:
         session: the visitor's State(Session).
         tabs: to switch between tabs.
+        menu: the choice of the model pack, by name.
         model_line: says which models are loaded.
         tab: the tabs by name.
         parts: what earlier tabs offer to later ones.
@@ -198,9 +199,16 @@ class Page:
     services: Services
     session: gr.State
     tabs: gr.Tabs
+    menu: gr.Dropdown
     model_line: gr.HTML
     tab: dict[str, gr.Tab] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
+
+    def services_for(self, name: str) -> Services:
+        """Return the services with the pack that the menu names."""
+        if name == self.services.pack.name:
+            return self.services
+        return replace(self.services, pack=packs.find(name))
 
     def quiet(self, trigger: Handler, handler: Handler, inputs: Any, outputs: Any) -> Any:
         """Wire a light handler: no queue, no spinner, no public endpoint."""
@@ -314,8 +322,8 @@ def picture_controls(page: Page) -> list[Any]:
     def name_picture(picture: Image.Image | None, session: Session) -> str:
         return session.known(picture)[0] if picture else ""
 
-    def name_unknown(source_text: str | None, target_text: str | None) -> str:
-        pack = page.services.pack
+    def name_unknown(source_text: str | None, target_text: str | None, name: str) -> str:
+        pack = page.services_for(name).pack
         texts = source_text or "", target_text or ""
         unknown = verdicts.unknown_words(texts, pack.words())
         return sentences.notice(unknown, pack.title, verdicts.word_groups())
@@ -324,8 +332,8 @@ def picture_controls(page: Page) -> list[Any]:
         new_toy.click, toy_scene, [toy_seed, page.session], [photo, name, source, target, toy_seed]
     )
     page.quiet(photo.change, name_picture, [photo, page.session], name)
-    for box in (source, target):
-        page.quiet(box.change, name_unknown, [source, target], notice)
+    for box in (source, target, page.menu):
+        page.quiet(box.change, name_unknown, [source, target, page.menu], notice)
     return [photo, name, source, target]
 
 
@@ -444,9 +452,10 @@ def method_controls(
                 control = parameter_control(spec, values[spec.name])
                 controls[method.name, spec.name] = control
 
-    def choose_preset(title: str) -> list[Any]:
+    def choose_preset(pack_name: str, title: str = "") -> list[Any]:
+        chosen_pack = page.services_for(pack_name).pack
         values = {
-            name: workbench.preset_values(pack, METHODS[name], presets[title])
+            name: workbench.preset_values(chosen_pack, METHODS[name], presets.get(title, ""))
             for name in accordions
         }
         return [values[method][name] for method, name in controls]
@@ -454,8 +463,9 @@ def method_controls(
     def show_settings(picked: list[str]) -> list[Any]:
         return [gr.Accordion(visible=name in picked) for name in accordions]
 
-    if presets:
-        page.quiet(preset.change, choose_preset, preset, list(controls.values()))
+    given = [page.menu, preset] if presets else [page.menu]
+    for trigger in given:
+        page.quiet(trigger.change, choose_preset, given, list(controls.values()))
     page.quiet(chosen.change, show_settings, chosen, list(accordions.values()))
     return chosen, controls
 
@@ -553,9 +563,9 @@ def text_edit_tab(page: Page) -> None:
             page.model_line: page.models(),
         }
 
-    def proceed(order: Order, request: gr.Request) -> Iterator[View]:
-        told = 0
-        square, _ = images.fit(order.picture, page.services.pack.resolution_px)
+    def proceed(order: Order, pack_name: str, request: gr.Request) -> Iterator[View]:
+        told, services = 0, page.services_for(pack_name)
+        square, _ = images.fit(order.picture, services.pack.resolution_px)
 
         def running(update: Update) -> View:
             nonlocal told
@@ -576,7 +586,7 @@ def text_edit_tab(page: Page) -> None:
             table: "",
             compare: gr.Gallery(visible=False),
         }
-        work = functools.partial(workbench.carry_out, page.services, order)
+        work = functools.partial(workbench.carry_out, services, order)
         yield from page.follow(request, work, running, finish, at_rest)
 
     @polite
@@ -604,10 +614,10 @@ def text_edit_tab(page: Page) -> None:
         )
 
     def run_edit(data: View, request: gr.Request) -> Iterator[View]:
-        yield from proceed(order_of(data, is_sweep=False), request)
+        yield from proceed(order_of(data, is_sweep=False), data[page.menu], request)
 
     def run_sweep(data: View, request: gr.Request) -> Iterator[View]:
-        yield from proceed(order_of(data, is_sweep=True), request)
+        yield from proceed(order_of(data, is_sweep=True), data[page.menu], request)
 
     def fill(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
         example = shelf[event.index]
@@ -636,8 +646,8 @@ def text_edit_tab(page: Page) -> None:
         return gr.Row(visible=False)
 
     everything = {
-        page.session, inputs.photo, inputs.source, inputs.target, inputs.seed, inputs.is_random,
-        chosen, *controls.values(),
+        page.session, page.menu, inputs.photo, inputs.source, inputs.target, inputs.seed,
+        inputs.is_random, chosen, *controls.values(),
     }  # fmt: skip
     shows = [
         *closer.all, compare, table, history, status, run, sweep, stop, inputs.seed, inputs.source,
@@ -762,7 +772,13 @@ def mask_inspect_tab(page: Page) -> None:
         params.build(MaskParams, values)
         texts = data[inputs.source] or "", data[inputs.target]
         job = functools.partial(
-            inspection.inspect, page.services, data[page.session], picture, *texts, values, seed
+            inspection.inspect,
+            page.services_for(data[page.menu]),
+            data[page.session],
+            picture,
+            *texts,
+            values,
+            seed,
         )
         return job, seed
 
@@ -831,8 +847,8 @@ def mask_inspect_tab(page: Page) -> None:
     cut_inputs = [*instant.values(), page.session]
     cut_outputs = [mask_panel, heat_panel, facts]
     everything = {
-        page.session, inputs.photo, inputs.source, inputs.target, inputs.seed, inputs.is_random,
-        *costly.values(), *instant.values(),
+        page.session, page.menu, inputs.photo, inputs.source, inputs.target, inputs.seed,
+        inputs.is_random, *costly.values(), *instant.values(),
     }  # fmt: skip
     shows = [
         *cut_outputs, words, repaint, painter, inputs.source, inputs.seed, use_mask, run, stop,
@@ -993,8 +1009,8 @@ def painting_tab(page: Page) -> None:
             page.model_line: page.models(),
         }
 
-    def proceed(order: PaintOrder, session: Session, request: gr.Request) -> Iterator[View]:
-        told = 0
+    def proceed(order: PaintOrder, data: Mapping[Any, Any], request: gr.Request) -> Iterator[View]:
+        told, session = 0, data[page.session]
 
         def running(update: Update) -> View:
             nonlocal told
@@ -1027,7 +1043,8 @@ def painting_tab(page: Page) -> None:
             compare: gr.Gallery(visible=False),
             understood: sentences.legend([s.text for s in order.layout.segments], easel.PALETTE),
         }
-        work = functools.partial(easel.carry_out, page.services, order)
+        services = page.services_for(data[page.menu])
+        work = functools.partial(easel.carry_out, services, order)
         yield from page.follow(request, work, running, finish, at_rest)
 
     @polite
@@ -1054,12 +1071,12 @@ def painting_tab(page: Page) -> None:
 
     def run_painting(data: View, request: gr.Request) -> Iterator[View]:
         order = order_of(data, painted_layout(data))
-        yield from proceed(order, data[page.session], request)
+        yield from proceed(order, data, request)
 
     def paint_loaded(data: View, request: gr.Request) -> Iterator[View]:
         session: Session = data[page.session]
         if session.layout is not None:
-            yield from proceed(order_of(data, session.layout), session, request)
+            yield from proceed(order_of(data, session.layout), data, request)
 
     # Without a background there is no race between it and the layer, as there is in Mask inspect.
     def load(layout: Layout, session: Session) -> tuple[Any, ...]:
@@ -1105,8 +1122,8 @@ def painting_tab(page: Page) -> None:
         return close_up(session.paintings[event.index])
 
     everything = {
-        page.session, painter, photo, prompt, *words, *strengths, seed, is_random, chosen,
-        *controls.values(),
+        page.session, page.menu, painter, photo, prompt, *words, *strengths, seed, is_random,
+        chosen, *controls.values(),
     }  # fmt: skip
     fillable = [painter, photo, prompt, *words, *strengths]
     closer = [result, maps, download, recipe]
@@ -1288,18 +1305,35 @@ def build(
     )
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200)) as demo:
         gr.HTML(f"<h1>{TITLE}</h1><p>{PROMISE}</p>", elem_id="headline")
+        offered = {services.pack.name: services.pack} | packs.PACKS
+        menu = gr.Dropdown(
+            [(one.title, name) for name, one in offered.items()], value=services.pack.name,
+            label="Model pack", info="the models that every tab works with", elem_id="packs",
+        )  # fmt: skip
+        pack_line = gr.HTML(sentences.pack(services.pack), elem_id="pack")
         model_line = gr.HTML(render=False)
         session = gr.State(Session(), time_to_live=7200)
         with gr.Tabs() as tabs:
-            page = Page(services, session, tabs, model_line)
+            page = Page(services, session, tabs, menu, model_line)
             for name, title, builder in TABS:
                 with gr.Tab(title, id=name) as page.tab[name]:
                     builder(page)
         model_line.render()
-        gr.HTML(sentences.about(services.pack.notes, verdicts.word_groups()))
+        about = gr.HTML(about_pack(services.pack))
+
+        def choose_pack(name: str) -> tuple[str, str]:
+            chosen = page.services_for(name).pack
+            return sentences.pack(chosen), about_pack(chosen)
+
+        page.quiet(menu.change, choose_pack, menu, [pack_line, about])
         open_from_link(demo, page)
         public_endpoints(page)
     return demo.queue(max_size=32, api_open=False, default_concurrency_limit=1)
+
+
+def about_pack(pack: packs.Pack) -> str:
+    """Return what a pack knows."""
+    return sentences.about(pack.notes, verdicts.word_groups() if pack.vocabulary else {})
 
 
 def open_from_link(demo: gr.Blocks, page: Page) -> None:

@@ -195,7 +195,7 @@ def examples() -> tuple[LayoutExample, ...]:
 def carry_out(services: Services, order: PaintOrder, on_step: OnStep) -> PaintOrder:
     """Carry out every task of an order; its results appear one by one."""
     layout = order.layout
-    with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+    with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         # not before: a model that is just being loaded imports the same libraries in its thread
         from pipelines.diffusion.attention import PhraseError
 
@@ -347,6 +347,7 @@ def recipe_of(
         "parameters": dict(one.values),
         "pack": services.pack.name,
         "model": model.fingerprint,
+        "weights": model.origin,
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "versions": recipes.versions(),

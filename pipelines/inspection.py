@@ -71,7 +71,7 @@ def inspect(
     from pipelines import text_edit
 
     by_reference = {}
-    with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+    with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         if not source_text.strip():
             source_text = inferred_source(services, model, picture, target_text, seed, on_step)
         for reference in REFERENCES:

@@ -17,6 +17,7 @@ from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pipelines.errors import Cancelled, InputError
+from pipelines.hub import DOWNLOADING
 from pipelines.results import OnStep, Step
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class Gate:
     """Lets one job through at a time.
 
     Args:
-        deadline_s: time after a job's first step at which it is stopped; waiting for one's turn
-            or for a model to load does not count.
+        deadline_s: time after a job's first step at which it is stopped; waiting for one's turn,
+            for a download or for a model to load does not count.
         max_jobs: jobs that may run and wait together.
     """
 
@@ -142,8 +143,8 @@ class Gate:
             if ticket.stop.is_set():
                 raise Cancelled
             now_s = time.monotonic()
-            started_s = started_s or now_s
-            if now_s - started_s > self._deadline_s:
+            started_s = None if step.stage == DOWNLOADING else started_s or now_s
+            if started_s is not None and now_s - started_s > self._deadline_s:
                 raise InputError(
                     f"This took longer than {self._deadline_s:g} seconds and was stopped. Please "
                     "choose fewer methods or fewer steps."

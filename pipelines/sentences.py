@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.errors import InputError
+from pipelines.hub import DOWNLOADING, megabytes
 from pipelines.jobs import Update
 from pipelines.model_cache import CacheEntry
+from pipelines.packs import Pack
 from pipelines.verdicts import overlap
 
 _STAGES = {
+    DOWNLOADING: "Fetching the model (MB)",
     "source": "Describing the picture",
     "mask": "Finding where the texts disagree",
     "encoding": "Encoding the picture",
@@ -176,9 +180,25 @@ def models(entries: Sequence[CacheEntry], pack_title: str) -> str:
     return f'<div class="about"><b>{escape(pack_title)}</b> · {loaded}{used}</div>'
 
 
+def pack(chosen: Pack) -> str:
+    """Return what a pack is: licence, resolution, size, and whether it is on this machine."""
+    model = chosen.component("latent_diffusion")
+    facts = [f"<b>{escape(chosen.title)}</b>", f"licence {escape(chosen.licence)}"]
+    facts.append(f"{chosen.resolution_px} × {chosen.resolution_px} pixels")
+    try:
+        is_here = model.is_here()
+    except InputError as error:
+        facts.append(escape(str(error)))
+    else:
+        size = f"{megabytes(model.total_bytes())} MB"
+        facts.append(f"{size} of weights" if is_here else f"the first edit fetches about {size}")
+    return f'<div class="about">{" · ".join(facts)}</div>'
+
+
 def about(notes: str, groups: Mapping[str, Sequence[str]]) -> str:
-    """Return what a pack knows, with its words folded away."""
+    """Return what a pack knows, with its words, if they are few enough to list, folded away."""
     listed = f"<details><summary>Words it knows</summary>{words(groups)}</details>"
+    listed = listed if groups else ""
     return f'<div class="about notice">{escape(notes)}{listed}</div>'
 
 

@@ -25,8 +25,8 @@ class WatchedCache(ModelCache):
         self.changed = threading.Condition()
 
     @contextmanager
-    def lease(self, pack_name, role):
-        with super().lease(pack_name, role) as model:
+    def lease(self, pack_name, role, on_step=None):
+        with super().lease(pack_name, role, on_step) as model:
             counts = role == "latent_diffusion"
             self.count(counts)
             try:

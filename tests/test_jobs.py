@@ -155,3 +155,14 @@ def test_previews_are_few_and_small():
     assert previews
     assert all(preview.size == (PREVIEW_PX, PREVIEW_PX // 2) for preview in previews)
     assert len(drawn) <= 3
+
+
+def test_a_download_does_not_count_towards_the_deadline():
+    def work(on_step):
+        for done in range(20):
+            time.sleep(0.01)
+            on_step(Step("downloading", done, 20))
+        on_step(Step("mask", 1, 1))
+        return "edited"
+
+    assert result(Gate(deadline_s=0.05).run("a", work)) == "edited"

@@ -10,9 +10,10 @@ from torch import nn
 
 from pipelines import packs
 from pipelines.devices import Device
-from pipelines.errors import InputError, OutOfMemory
+from pipelines.errors import Cancelled, InputError, OutOfMemory
 from pipelines.model_cache import ModelCache
 from pipelines.packs import Component, Pack
+from pipelines.results import Step
 
 CPU = Device("cpu", torch.device("cpu"), torch.float32)
 SIZE = 64 * 64 * 4  # bytes of one model
@@ -158,6 +159,34 @@ def test_failed_load_reaches_all_waiters_and_can_be_tried_again(build):
     assert cache.state() == ()
     loader.before = lambda folder: None
     use(cache, "a")
+    assert loaded(cache) == ["a"]
+
+
+def test_a_download_one_visitor_stops_goes_on_for_the_other(build, shelf, monkeypatch):
+    """Whoever waits for the same model takes the loading over."""
+    both = threading.Event()
+
+    def locate(self, on_step=None):
+        if on_step is not None:
+            both.set()
+            wait_until(lambda: cache.state()[0].leases == 2)
+            on_step(Step("downloading", 1, 2))
+        return packs.ASSETS / self.source
+
+    def stop(step):
+        raise Cancelled
+
+    def impatient():
+        with cache.lease("shelf", "a", stop):
+            pass
+
+    monkeypatch.setattr(Component, "locate", locate)
+    cache = build()
+    with ThreadPoolExecutor(2) as pool:
+        stopped = pool.submit(impatient)
+        both.wait()
+        use(cache, "a")
+        assert isinstance(stopped.exception(), Cancelled)
     assert loaded(cache) == ["a"]
 
 
