@@ -18,6 +18,7 @@ BENCHMARKS = {
     "lelsd": "do directions of faces change their part and nothing else",
     "masks": "choose the settings of the refined mask recipe",
     "perceptual": "does the perceptual distance know which of two pictures is nearer",
+    "photo": "seconds and memory of every method at the sizes of published models",
     "renderer": "images a second on one core",
     "retrieval": "recall and speed of the compressed index, and of the slider of Retrieval",
     "segmenter": "mean IoU of the segmentation network on held-out renders",

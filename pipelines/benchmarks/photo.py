@@ -1,0 +1,223 @@
+"""Seconds and memory of every diffusion method at the sizes of published models, random weights.
+
+    python -m pipelines.benchmarks photo [--shape sd15|sdxl|tiny] [--steps 4] [--n 1]
+
+Speed and memory do not depend on what the weights say, so none are needed. Each method is run once
+to warm up and n times on the clock, in the device's own number format. Peak memory is that of the
+whole process on a CPU (the largest so far), of the GPU's allocations for this method otherwise.
+--against-diffusers also times diffusers' DiffEdit at 50 steps beside ours (no Stable Diffusion XL:
+theirs has none), same networks, one run.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from open_clip.tokenizer import SimpleTokenizer
+from torch import nn
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
+
+from pipelines import devices
+from pipelines.benchmarks.diffedit import Batch, draw_queries
+from pipelines.benchmarks.latency import diffusers_edit, ours
+from pipelines.benchmarks.report import Report, parser
+from pipelines.devices import Device
+from pipelines.layouts import Layout, Segment
+from pipelines.models.latent_diffusion import LatentDiffusion
+from pipelines.models.text_encoders import SecondText
+from pipelines.params import build, specs
+from pipelines.registry import METHODS
+
+SCHEDULER = {
+    "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+    "set_alpha_to_one": False, "steps_offset": 1,
+}  # fmt: skip
+LARGE = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280), "attention_head_dim": (5, 10, 20),
+    "transformer_layers_per_block": (1, 2, 10), "use_linear_projection": True,
+    "cross_attention_dim": 2048, "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256, "projection_class_embeddings_input_dim": 2816,
+}  # fmt: skip
+UNETS: dict[str, dict[str, Any]] = {
+    "sd15": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
+    "sdxl": {"sample_size": 128, **LARGE},
+    "tiny": {
+        "sample_size": 8, "cross_attention_dim": 32, "attention_head_dim": 2,
+        "block_out_channels": (16, 32, 32, 32), "norm_num_groups": 8,
+    },
+}  # fmt: skip
+TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+SECOND = {
+    "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20,
+    "num_hidden_layers": 32, "projection_dim": 1280, "hidden_act": "gelu",
+}  # fmt: skip
+TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
+EDITS = ("diffedit", "diffedit_no_encode", "encode_decode", "prompt_to_prompt", "sdedit")
+PAINTS = ("zestguide", "zestguide_pww", "paint_with_words", "multidiffusion", "plain_sampling")
+SOURCE, TARGET = "a horse on the beach", "a zebra on the beach"
+
+
+def tokenizer(folder: Path) -> CLIPTokenizer:
+    """Return CLIP's own tokenizer, from the vocabulary that open_clip carries."""
+    words = SimpleTokenizer()
+    special = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
+    vocabulary = {special.get(word, word): i for word, i in words.encoder.items()}
+    merges = "\n".join(" ".join(pair) for pair in words.bpe_ranks)
+    (folder / "vocab.json").write_text(json.dumps(vocabulary))
+    (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}\n")
+    config = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def filled(network_class: type[Any], config: dict[str, Any], device: Device) -> Any:
+    """Return a network with random weights, made where and in what format it computes."""
+    with torch.device("meta"):
+        network: nn.Module = network_class(**config).to(device.dtype)
+    network = network.to_empty(device=device.torch_device)
+    generator = torch.Generator(device.torch_device).manual_seed(0)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 0.02, generator=generator)
+            else:
+                weight.fill_(1.0 if "norm" in name and name.endswith("weight") else 0.0)
+    return network
+
+
+def random_model(shape: str, device: Device) -> LatentDiffusion:
+    """Return a model of a published shape with random weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = tokenizer(Path(folder))
+    common = {"vocab_size": len(words), "bos_token_id": 49406, "eos_token_id": 49407}
+    first = CLIPTextModel(CLIPTextConfig(**common, **(TINY_TEXT if shape == "tiny" else TEXT)))
+    second = None
+    if shape == "sdxl":
+        encoder = CLIPTextModelWithProjection(CLIPTextConfig(**common, **SECOND))
+        encoder = encoder.to(device.torch_device, device.dtype)
+        second = SecondText(encoder, words, zero_empty=True)
+    channels = (8, 8, 8, 8) if shape == "tiny" else (128, 256, 512, 512)
+    vae = {
+        "block_out_channels": channels, "latent_channels": 4,
+        "norm_num_groups": min(32, channels[0]),
+        "layers_per_block": 2, "down_block_types": ("DownEncoderBlock2D",) * 4,
+        "up_block_types": ("UpDecoderBlock2D",) * 4,
+    }  # fmt: skip
+    return LatentDiffusion(
+        filled(AutoencoderKL, vae, device),
+        first.to(device.torch_device, device.dtype),
+        words,
+        filled(UNet2DConditionModel, UNETS[shape], device),
+        SCHEDULER,
+        fingerprint=f"random {shape}",
+        second_text=second,
+    )
+
+
+def run_of(model: LatentDiffusion, name: str, steps: int) -> Callable[[], int]:
+    """Return a call of one method that returns its UNet evaluations, counted by sample."""
+    method = METHODS[name]
+    wanted = {"num_steps": steps, "num_maps": 2}
+    known = {spec.name for spec in specs(method.load_params())}
+    params = build(method.load_params(), {k: v for k, v in wanted.items() if k in known})
+    if method.tab == "layouts":
+        side = model.resolution
+        labels = np.zeros((side, side), np.uint8)
+        labels[side // 4 : side // 2, side // 4 : side // 2] = 1
+        layout = Layout("on the beach", (Segment("a horse"),), labels)
+        return lambda: method.load()(model, [layout], params, seeds=[0]).network_evaluations
+    images = torch.zeros(1, 3, model.resolution, model.resolution)
+    given = [SOURCE], [TARGET], params
+    return lambda: method.load()(model, images, *given, seeds=[0]).network_evaluations
+
+
+def peak_mib(device: Device) -> float:
+    """Return the peak memory: of the GPU since it was last asked, of the process on a CPU."""
+    if device.name == "cuda":
+        peak = torch.cuda.max_memory_allocated() / 2**20
+        torch.cuda.reset_peak_memory_stats()
+        return peak
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def timed(run: Callable[[], int], device: Device) -> tuple[float, int]:
+    """Return the seconds of one run, the device's queue emptied, and what it returned."""
+    started = time.perf_counter()
+    evaluations = run()
+    if device.name == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started, evaluations
+
+
+def theirs(model: LatentDiffusion, batch: Batch) -> Callable[[], int]:
+    """Return diffusers' deprecated DiffEdit around the same networks."""
+    from diffusers import (
+        DDIMInverseScheduler,
+        DDIMScheduler,
+        StableDiffusionDiffEditPipeline,
+    )
+
+    scheduler, inverse = (
+        kind(**SCHEDULER, clip_sample=False) for kind in (DDIMScheduler, DDIMInverseScheduler)
+    )
+    pipeline = StableDiffusionDiffEditPipeline(
+        vae=model.vae, text_encoder=model.text_encoder, tokenizer=model.tokenizer,
+        unet=model.unet, scheduler=scheduler, inverse_scheduler=inverse, safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.set_progress_bar_config(disable=True)
+    edit = diffusers_edit(pipeline, model, [0])
+    return lambda: edit(batch)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Record seconds, evaluations and memory of every method."""
+    options = parser(__doc__, n=1)
+    options.add_argument("--shape", choices=list(UNETS), default="sd15")
+    options.add_argument("--steps", type=int, default=5)
+    options.add_argument("--against-diffusers", action="store_true")
+    args = options.parse_args(argv)
+    device, report = devices.pick(), Report("photo", seed=args.seed, path=args.json)
+    model = random_model(args.shape, device)
+    dtype = str(device.dtype).removeprefix("torch.")
+    setting = f"{args.shape} {model.resolution} px {args.steps} steps {dtype} {device.name}"
+    for name in (*EDITS, *PAINTS):
+        run = run_of(model, name, args.steps)
+        timed(run, device)
+        peak_mib(device)
+        seconds, evaluations = zip(*(timed(run, device) for _ in range(args.n)), strict=True)
+        report.add("seconds", name, seconds, setting=setting)
+        report.add("unet_evaluations", name, float(evaluations[0]), setting=setting)
+        report.add("peak_mib", name, peak_mib(device), setting=setting)
+    if args.against_diffusers and model.second_text is None:
+        images = torch.zeros(1, 3, model.resolution, model.resolution, device=model.device)
+        queries = draw_queries(1, args.seed)
+        batch = Batch(queries, images, images, images[:, 0], [args.seed])
+        mine = ours(model, {"num_steps": 50, "guidance_scale": 3.0})
+        pairs = [
+            (timed(theirs(model, batch), device)[0], timed(lambda: mine(batch), device)[0])
+            for _ in range(args.n + 1)
+        ][1:]
+        ratio = statistics.median(theirs_s / ours_s for theirs_s, ours_s in pairs)
+        report.add("ratio_to_diffusers", "diffedit", ratio, setting=setting, n=args.n)
+
+
+if __name__ == "__main__":
+    main()
