@@ -11,10 +11,10 @@ from pipelines import packs
 from pipelines.data.scenes import render, sample_scene
 from pipelines.data.simat_scenes import CANDIDATES, FIRST_SEED, OBJECTS_KEPT
 from pipelines.devices import Device
-from pipelines.models.latent_diffusion import weights_fingerprint
 from pipelines.models.retrieval_set import THUMBNAIL_PX, THUMBNAILS, RetrievalSet
 from pipelines.training import simat_set
 from pipelines.training.scene_data import HELD_OUT
+from pipelines.weights import fingerprint
 
 TOYBOX = packs.find("toybox")
 MIB = 2**20
@@ -58,7 +58,7 @@ def test_what_clips_made_of_it_is_theirs(known):
     assert set(known.encoded) <= set(roles)
     for role, encoded in known.encoded.items():
         weights = packs.ASSETS / TOYBOX.components[role].source
-        assert encoded.fingerprint == weights_fingerprint(weights), (
+        assert encoded.fingerprint == fingerprint(weights), (
             f"{role} was trained again: run pipelines.training.simat_set and adaptation_heads"
         )
         assert len(encoded.images) == len(known)
