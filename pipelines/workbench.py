@@ -164,19 +164,15 @@ class Order:
 
 
 def warm_up(services: Services) -> None:
-    """Load the model in the background if it is not there, while a visitor looks around.
-
-    Nothing is downloaded before somebody asks for an edit.
-    """
+    """Load the model in the background, unless it would have to be downloaded or is there."""
     if services.cache.state():
         return
 
     def load() -> None:
         try:
-            if not services.pack.component("latent_diffusion").is_here():
-                return
-            with services.cache.lease(services.pack.name, "latent_diffusion") as model:
-                model.warm_up()
+            if services.pack.component("latent_diffusion").is_here():
+                with services.cache.lease(services.pack.name, "latent_diffusion") as model:
+                    model.warm_up()
         except InputError as error:  # the first edit will say so
             logger.warning("no model to warm up: %s", error)
 
@@ -252,9 +248,8 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                 recipe = edit_recipe(services, model, order, one, result, name, more)
             ruler = ruler if result.mask is None else result.mask
             numbers = measured(services, order, one, result, ruler, toy)
-            place = 0 if order.is_sweep else len(order.results)
             one_shown = shown(services, order, one, result, before, numbers, recipe)
-            order.results.insert(place, one_shown)
+            order.results.insert(0 if order.is_sweep else len(order.results), one_shown)
     return order
 
 

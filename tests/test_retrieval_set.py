@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import packs
+from pipelines import packs, weights
 from pipelines.data.scenes import render, sample_scene
 from pipelines.data.simat_scenes import CANDIDATES, FIRST_SEED, OBJECTS_KEPT
 from pipelines.devices import Device
@@ -57,8 +57,8 @@ def test_what_clips_made_of_it_is_theirs(known):
     roles = [role for role, part in TOYBOX.components.items() if part.kind == "dual_encoder"]
     assert set(known.encoded) <= set(roles)
     for role, encoded in known.encoded.items():
-        weights = packs.ASSETS / TOYBOX.components[role].source
-        assert encoded.fingerprint == fingerprint(weights), (
+        folder = packs.ASSETS / TOYBOX.components[role].source
+        assert encoded.fingerprint == weights.fingerprint(folder), (
             f"{role} was trained again: run pipelines.training.simat_set and adaptation_heads"
         )
         assert len(encoded.images) == len(known)
