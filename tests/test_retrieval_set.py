@@ -14,7 +14,6 @@ from pipelines.devices import Device
 from pipelines.models.retrieval_set import THUMBNAIL_PX, THUMBNAILS, RetrievalSet
 from pipelines.training import simat_set
 from pipelines.training.scene_data import HELD_OUT
-from pipelines.weights import fingerprint
 
 TOYBOX = packs.find("toybox")
 MIB = 2**20
