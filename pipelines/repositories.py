@@ -1,7 +1,7 @@
 """Where published checkpoints lie on the hub: ids, files, licences and sizes; nothing is loaded.
 
-No commit is pinned: none could be looked up where this was written (see `hub` for what happens
-instead). Mirrors stand behind the original, in the order in which they are tried.
+No commit is pinned yet: only what was tried will be (see `hub` for what happens instead). Mirrors
+stand behind the original, in the order in which they are tried.
 """
 
 from __future__ import annotations
