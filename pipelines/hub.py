@@ -189,6 +189,7 @@ def download(repository: Repository, on_step: OnStep | None = None) -> Path:
     Raises:
         InputError: none can be had; the sentence has id, size, licence and command.
     """
+    import httpx
     from huggingface_hub import errors
 
     reasons = []
@@ -207,7 +208,7 @@ def download(repository: Repository, on_step: OnStep | None = None) -> Path:
             reasons.append(f"{hub_id} has no revision {repository.revision}")
         except _Incomplete as error:
             reasons.append(f"{hub_id} has no {error}")
-        except (OSError, *errors.HfHubHTTPError.__bases__):  # whichever httpx the hub uses
+        except (OSError, httpx.HTTPError):
             reasons.append("the hub cannot be reached")
             break
     raise InputError(
@@ -249,7 +250,7 @@ def _progress(on_step: OnStep, total_bytes: int) -> type[Any]:
     lock, told = threading.Lock(), [-1]
     total = megabytes(total_bytes)
 
-    class Told(tqdm):  # type: ignore[type-arg]  # generic in the type stubs alone
+    class Told(tqdm):  # type: ignore[misc]  # tqdm comes without types
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             self.counts_bytes = kwargs.get("unit") == "B"
             self.done_bytes = 0.0
