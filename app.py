@@ -1155,7 +1155,9 @@ def retrieval_tab(page: Page) -> None:
     clips = gallery.clips(services.pack)
     specs = params.specs(RetrievalParams)
     gr.Markdown("**Try one** – a click answers; so does every move of λ", elem_classes="lead")
-    strip = gr.Gallery([], elem_id="queries", elem_classes="strip", columns=10, **STRIP)
+    strip = gr.Gallery(
+        [], elem_id="queries", elem_classes="strip", columns=10, show_label=False, **STRIP
+    )
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
             photo = Photo(label="Picture", height=200, elem_classes="photo", **PHOTO)
@@ -1174,7 +1176,8 @@ def retrieval_tab(page: Page) -> None:
                     for label, elem_id in (("From", "from_word"), ("To", "to_word"))
                 ]  # fmt: skip
             notice = gr.HTML()
-            controls = {spec.name: parameter_control(spec, spec.default) for spec in specs}
+            values = workbench.preset_values(services.pack, METHODS["simat"], "")
+            controls = {spec.name: parameter_control(spec, values[spec.name]) for spec in specs}
             clip = gr.Radio(list(clips), value=clips[0] if clips else None, label="CLIP")
             where = gr.Radio([TOYS, OWN], value=TOYS, label="Search in")
             with gr.Accordion("My pictures", open=False, elem_id="own_pictures"):
@@ -1306,11 +1309,13 @@ def build(
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200)) as demo:
         gr.HTML(f"<h1>{TITLE}</h1><p>{PROMISE}</p>", elem_id="headline")
         offered = {services.pack.name: services.pack} | packs.PACKS
-        menu = gr.Dropdown(
-            [(one.title, name) for name, one in offered.items()], value=services.pack.name,
-            label="Model pack", info="the models that every tab works with", elem_id="packs",
-        )  # fmt: skip
-        pack_line = gr.HTML(sentences.pack(services.pack), elem_id="pack")
+        with gr.Row(equal_height=True, elem_classes="compact"):
+            menu = gr.Dropdown(
+                [(one.title, name) for name, one in offered.items()], value=services.pack.name,
+                label="Model pack", container=False, elem_id="packs", scale=1, min_width=180,
+            )  # fmt: skip
+            with gr.Column(scale=4, min_width=280):
+                pack_line = gr.HTML(sentences.pack(services.pack), elem_id="pack")
         model_line = gr.HTML(render=False)
         session = gr.State(Session(), time_to_live=7200)
         with gr.Tabs() as tabs:

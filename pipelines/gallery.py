@@ -170,7 +170,8 @@ def look(
     """
     started = time.perf_counter()
     value, target = checked_words(*words)
-    built = params.build(RetrievalParams, values)
+    defaults = services.pack.defaults.get("simat", {})
+    built = params.build(RetrievalParams, {**defaults, **values})
     if role not in clips(services.pack):
         raise InputError(f"Please choose one of the CLIPs: {', '.join(clips(services.pack))}.")
     with services.cache.lease(services.pack.name, "retrieval") as known:
