@@ -183,6 +183,7 @@ def test_stop_ends_a_run_and_gives_the_controls_back(visitor):
     visitor.click("#preset label", "Faithful")
     visitor.click("#sweep")
     visitor.see("#status progress")
+    visitor.until(lambda: visitor.see("#stop_run").is_enabled())  # a click before that is lost
     visitor.click("#stop_run")
     visitor.see("#status", "Stopped.")
     visitor.until(lambda: visitor.see("#run").is_enabled())
