@@ -1,8 +1,8 @@
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
+from shared_data import shared_data
 from tiny_pack import tiny_clips
 
 from pipelines.data.cluster_queries import cluster_queries, published
@@ -11,8 +11,6 @@ from pipelines.data.spec import CLASSES, CLUSTER_OF
 from pipelines.errors import InputError
 from pipelines.metrics.clip_score import clip_score
 from pipelines.metrics.simplified_frechet import csfid, sfid
-
-PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "flexit" / "queries.csv"
 
 
 def classes_of(query):
@@ -43,9 +41,7 @@ def test_queries_depend_on_the_seed_and_not_on_how_many_are_drawn():
 
 
 def test_published_queries_are_read():
-    if not PUBLISHED.is_file():
-        pytest.skip(f"FlexIT's queries.csv is not at {PUBLISHED}")
-    rows = published(PUBLISHED)
+    rows = published(shared_data("flexit/queries.csv"))
     assert len(rows) == 2184
     assert Counter(row.is_test for row in rows) == {True: 1092, False: 1092}
     assert all(row.path.endswith(".JPEG") and row.source != row.target for row in rows)
