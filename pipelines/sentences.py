@@ -187,11 +187,13 @@ def pack(chosen: Pack) -> str:
     facts.append(f"{chosen.resolution_px} × {chosen.resolution_px} pixels")
     try:
         is_here = model.is_here()
+        here = [part for part in chosen.components.values() if part.is_here()]
     except InputError as error:
         facts.append(escape(str(error)))
     else:
-        size = f"{megabytes(model.total_bytes())} MB"
-        facts.append(f"{size} of weights" if is_here else f"the first edit fetches about {size}")
+        size = sum(part.total_bytes() for part in (here if is_here else [model]))
+        what = "{} MB on this machine" if is_here else "the first edit fetches about {} MB"
+        facts.append(what.format(megabytes(size)))
     return f'<div class="about">{" · ".join(facts)}</div>'
 
 

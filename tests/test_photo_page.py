@@ -32,7 +32,8 @@ def test_licence_size_and_pixels_are_said(machine, name, licence, px):
     size = hub.megabytes(PACKS[name].component("latent_diffusion").total_bytes())
     for part in (PACKS[name].title, licence, f"{px} × {px} pixels", f"fetches about {size} MB"):
         assert part in said
-    assert "of weights" in sentences.pack(PACKS["toybox"])
+    size = sum(part.total_bytes() for part in PACKS["toybox"].components.values())
+    assert f"{hub.megabytes(size)} MB on this machine" in sentences.pack(PACKS["toybox"])
 
 
 def test_an_own_folder_that_is_not_complete_is_said(machine):
