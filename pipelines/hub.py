@@ -189,8 +189,10 @@ def download(repository: Repository, on_step: OnStep | None = None) -> Path:
     Raises:
         InputError: none can be had; the sentence has id, size, licence and command.
     """
-    import httpx
     from huggingface_hub import errors
+
+    # of the HTTP library that this hub client uses: httpx, or its successor
+    unreachable: tuple[type[Exception], ...] = (OSError, *errors.HfHubHTTPError.__bases__)
 
     reasons = []
     for hub_id in repository.ids:
@@ -208,7 +210,7 @@ def download(repository: Repository, on_step: OnStep | None = None) -> Path:
             reasons.append(f"{hub_id} has no revision {repository.revision}")
         except _Incomplete as error:
             reasons.append(f"{hub_id} has no {error}")
-        except (OSError, httpx.HTTPError):
+        except unreachable:
             reasons.append("the hub cannot be reached")
             break
     raise InputError(
