@@ -10,7 +10,7 @@ from pipelines.data.faces import CHOICES, PARTS, RANGES, sample_face
 from pipelines.devices import Device
 from pipelines.models.stylegan2 import Discriminator, StyleGAN2
 from pipelines.training import face_stylegan
-from pipelines.training.face_codes import Z_DIM, codes
+from pipelines.training.face_codes import Z_DIM, attributes, codes, wanted_w
 from pipelines.training.face_data import FaceSet, attribute_values, render_chunk
 from pipelines.training.face_stylegan import (
     part_weights,
@@ -66,6 +66,9 @@ def test_the_generator_trains_warm_then_against_its_critic_and_resumes(work, tmp
     assert Image.open(tmp_path / "samples.webp").size == (640, 384)
     story = json.loads((tmp_path / "training.json").read_text())
     assert (story["warm_start_samples"], story["adversarial_samples"]) == (4, 8)
+    assert story["warm_start"]
+    face_stylegan.main([*command, "--steps", "6", "--anchor", "0.5"])
+    assert StyleGAN2.from_folder(Path(tmp_path), CPU)(z).isfinite().all()
 
 
 def test_codes_of_faces_are_standard_normal():
@@ -89,6 +92,25 @@ def test_codes_hold_the_attributes():
     assert (fitted - normal).square().mean() < 1e-3
     torch.testing.assert_close(codes(faces[3:4], 0), z[3:4], rtol=0, atol=1e-6)
     assert not torch.equal(codes(faces[3:4], 1), z[3:4])
+
+
+def test_attributes_come_back_from_codes_and_lie_in_w():
+    faces = [sample_face(seed) for seed in range(200)]
+    z = codes(faces, 0)
+    held = attributes(z)
+    for i, name in enumerate(RANGES):
+        value = torch.tensor([getattr(face, name) for face in faces], dtype=torch.float64)
+        assert torch.corrcoef(torch.stack([value, held[:, i]]))[0, 1] > 0.9999, name
+    column = held.shape[1] - sum(map(len, CHOICES.values()))
+    for name, odds in CHOICES.items():
+        found = held[:, column : column + len(odds)].argmax(1)
+        assert found.tolist() == [list(odds).index(getattr(face, name)) for face in faces], name
+        column += len(odds)
+    w = wanted_w(z, 128)
+    assert w.shape == (200, 128)
+    torch.testing.assert_close(w.norm(dim=1).double(), held.norm(dim=1), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="at least"):
+        wanted_w(z, 16)
 
 
 def test_small_parts_weigh_more_and_the_mean_is_one():

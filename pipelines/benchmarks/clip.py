@@ -29,23 +29,32 @@ ENOUGH = 0.6
 
 @dataclass(frozen=True)
 class World:
-    """How to draw something from a seed, render it, describe it, and describe it falsely."""
+    """How to draw something from a seed, render it, describe it, and describe it falsely.
+
+    `kind` is that of the pack's components that know it.
+    """
 
     sample: Callable[[int], Any]
     render: Callable[..., Any]
     caption: Callable[[Any], str]
     contradictions: Callable[[str], list[str]]
+    kind: str
 
 
 WORLDS = {
     "scenes": World(
-        scenes.sample_scene, scenes.render, captions.caption, rewordings.contradictions
+        scenes.sample_scene,
+        scenes.render,
+        captions.caption,
+        rewordings.contradictions,
+        "dual_encoder",
     ),
     "faces": World(
         faces.sample_face,
         faces.render_face,
         face_captions.caption,
         face_rewordings.contradictions,
+        "face_clip",
     ),
 }
 
@@ -85,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     texts, images = held_out(world, 500_000 * args.seed, args.n)
     suffix = "" if args.world == "scenes" else f" {args.world}"
     found = {}
-    for role in [role for role, c in pack.components.items() if c.kind == "dual_encoder"]:
+    for role in [role for role, c in pack.components.items() if c.kind == world.kind]:
         encoder = DualEncoder.from_folder(pack.component(role).locate(), pick())
         pictures = torch.cat([encoder.embed_images(batch) for batch in images.split(BATCH)])
         words = encoder.embed_texts(texts)

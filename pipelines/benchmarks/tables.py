@@ -62,7 +62,8 @@ def origin(name: str, records: Records) -> str:
     parts += [
         f"{key} {first[key]}" for key in ("steps", "model", "generator", "commit") if key in first
     ]
-    return f"From `python -m pipelines.benchmarks {name}` ({', '.join(parts)})."
+    command = COMMANDS.get(name, name)
+    return f"From `python -m pipelines.benchmarks {command}` ({', '.join(parts)})."
 
 
 BENCHMARKS = {
@@ -70,6 +71,7 @@ BENCHMARKS = {
     "flexit": "FlexIT",
     "zestguide": "Segmentation to image",
     "simat": "Retrieval",
+    "clip2gan": "CLIP2GAN",
     "lelsd": "LELSD",
     "latency": "Speed",
     "page": "The page",
@@ -77,13 +79,17 @@ BENCHMARKS = {
     "masks": "Choosing the refined mask",
     "segmenter": "The segmentation network",
     "face_parser": "The face parser",
+    "face_judges": "The judges of faces",
     "clip": "The CLIPs",
+    "clip_faces": "The CLIP of faces",
     "perceptual": "The perceptual distances",
     "retrieval": "The retrieval index",
     "renderer": "The renderer",
     "solvers": "The fast solver",
 }
 """What is reported, in this order, under which title."""
+COMMANDS = {"clip_faces": "clip --world faces"}
+"""The command whose records are in a file, where it is not the file's name."""
 
 
 def overview(results: Path = RESULTS) -> str:
@@ -107,16 +113,20 @@ def everything(results: Path = RESULTS) -> str:
     return "\n\n".join(parts)
 
 
-def card(benchmark: str, method: str, results: Path = RESULTS) -> str:
-    """Return the numbers of a model card: the records of `method` in a benchmark."""
+def card(benchmark: str, method: str, results: Path = RESULTS, *, setting: str = "") -> str:
+    """Return the numbers of a model card: what a benchmark says of methods, in some settings."""
     records = read(benchmark, results)
-    chosen = [r for r in records if r.get("method") in method.split()]
+    chosen = [
+        r for r in records if r.get("method") in method.split() and setting in r.get("setting", "")
+    ]
     return f"{origin(benchmark, records)}\n\n{measurements(chosen)}"
 
 
 def training(folder: str) -> str:
     """Return the curve of a model's training from its log, a dozen rows of it."""
-    log = json.loads((ROOT / folder / "training_log.json").read_text())
+    told = ROOT / folder / "training.json"
+    alone = ROOT / folder / "training_log.json"
+    log = json.loads(told.read_text())["log"] if told.exists() else json.loads(alone.read_text())
     rows = log[:: max(1, len(log) // 12)]
     rows += [] if rows and rows[-1] is log[-1] else log[-1:]
     names = [name for name in log[-1] if name not in ("step", "rate")] if log else []
@@ -127,6 +137,17 @@ def training(folder: str) -> str:
 TOYS = "assets/toybox"
 SCENES = "autoencoder scene_model"
 CLIPS = "clip_vit", "clip_resnet", "clip_resnet_large"
+FACES: dict[str, Callable[[], str]] = {
+    "clip_faces": partial(card, "clip_faces", "clip_faces"),
+    "face_stylegan2": partial(card, "clip2gan", "random render", setting="the t"),
+    "face_inversion": partial(card, "clip2gan", "edit copy", setting="published, inverted, beta 0"),
+    "latent_mapper": partial(card, "clip2gan", "generate render random"),
+    "face_parser": partial(card, "face_parser", "segmenter"),
+    "face_judge": partial(card, "face_judges", "face_judge"),
+    "face_identity": partial(card, "face_judges", "face_identity"),
+    "face_identity_eval": partial(card, "face_judges", "face_identity_eval"),
+    "lelsd": partial(card, "lelsd", "lelsd stylespace first_order random", setting="mean of parts"),
+}
 
 TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "results", overview),
@@ -148,6 +169,12 @@ TABLES: tuple[tuple[str, str, Callable[[], str]], ...] = (
             partial(card, "perceptual", f"{net} {net}_uniform l2"),
         )
         for net in ("lpips_loss", "lpips_eval")
+    ),
+    *((f"{TOYS}/{name}/README.md", "numbers", table) for name, table in FACES.items()),
+    *(
+        (f"{TOYS}/{name}/README.md", "training", partial(training, f"{TOYS}/{name}"))
+        for name in FACES
+        if name != "lelsd"
     ),
 )
 

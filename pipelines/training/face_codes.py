@@ -4,6 +4,8 @@ For the warm start of the face generator: it learns z -> picture by regression, 
 normal z is the code of some face. A number in [0, 1] becomes one normal coordinate by the normal's
 quantile function; a choice becomes two, whose angle falls into the sector of its value; what is
 left over is noise that means nothing. All coordinates are then mixed by one fixed rotation.
+`attributes` goes back, and `wanted_w` is what a mapping network should make of a code before it
+ever meets a picture.
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipelines.data.faces import CHOICES, RANGES, Face
-from pipelines.data.faces.features import traits_of
+from pipelines.data.faces.features import JITTERS, traits_of
 from pipelines.data.faces.spec import SHUT
 from pipelines.noise import sub_seed
 
 Z_DIM = 64
-_MIXING_SEED = 5
+_MIXING_SEED, _LAYING_SEED = 5, 6
+_NUMBERS = len(RANGES) + JITTERS  # continuous coordinates
 
 
 def _fractions(face: Face, rng: np.random.Generator) -> list[float]:
@@ -42,8 +46,8 @@ def _angles(face: Face, rng: np.random.Generator) -> list[float]:
     return angles
 
 
-def _rotation() -> Tensor:
-    normal = np.random.default_rng(_MIXING_SEED).normal(size=(Z_DIM, Z_DIM))
+def _rotation(size: int, seed: int) -> Tensor:
+    normal = np.random.default_rng(seed).normal(size=(size, size))
     return torch.from_numpy(np.linalg.qr(normal)[0])
 
 
@@ -59,4 +63,36 @@ def codes(faces: Sequence[Face], seed: int) -> Tensor:
         known = torch.cat([normal, radii * angles.cos(), radii * angles.sin()])
         rest = torch.from_numpy(rng.normal(size=Z_DIM - len(known)))
         rows.append(torch.cat([known, rest]))
-    return (torch.stack(rows) @ _rotation()).float()
+    return (torch.stack(rows) @ _rotation(Z_DIM, _MIXING_SEED)).float()
+
+
+def attributes(z: Tensor) -> Tensor:
+    """Return the attributes (N, A) of codes (N, Z_DIM), as `codes` laid them there.
+
+    Every number, and every value of every choice as 0 or 1; all with mean 0 and variance 1 over
+    normal z, but for mouths, a third of which are closed.
+    """
+    known = z.double() @ _rotation(Z_DIM, _MIXING_SEED).to(z.device).T
+    numbers = torch.special.ndtr(known[:, :_NUMBERS])
+    mouth = list(RANGES).index("mouth_open")
+    numbers[:, mouth] = numbers[:, mouth].clamp(min=-SHUT / (1 - SHUT))
+    cosines, sines = known[:, _NUMBERS:][:, : 2 * len(CHOICES)].chunk(2, 1)
+    turns = torch.atan2(sines, cosines).div(2 * np.pi).remainder(1.0)  # (N, choices)
+    columns = [(numbers - 0.5) * 12**0.5]
+    for i, odds in enumerate(CHOICES.values()):
+        shares = torch.tensor(list(odds.values()), dtype=z.dtype, device=z.device)
+        chosen = torch.bucketize(turns[:, i].contiguous(), shares.cumsum(0)[:-1].double())
+        columns.append((F.one_hot(chosen, len(odds)) - shares) / (shares * (1 - shares)).sqrt())
+    return torch.cat(columns, 1)
+
+
+def wanted_w(z: Tensor, w_dim: int) -> Tensor:
+    """Return codes w (N, w_dim) that hold the attributes of z (N, Z_DIM), mixed by a rotation.
+
+    Raises:
+        ValueError: w_dim is less than the number of attributes.
+    """
+    held = attributes(z)
+    if held.shape[1] > w_dim:
+        raise ValueError(f"w_dim must be at least {held.shape[1]}, got {w_dim}")
+    return (held @ _rotation(w_dim, _LAYING_SEED).to(z.device)[: held.shape[1]]).float()

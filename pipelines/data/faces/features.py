@@ -60,6 +60,8 @@ CLOTHS: dict[str, Colour] = {
     "white": (0.95, 0.94, 0.92),
     "black": (0.17, 0.17, 0.20),
 }
+JITTERS = 16
+"""Numbers of a face that no attribute names, uniform over [-1, 1]."""
 GOLD, PEARL = Paint((0.98, 0.76, 0.24), gloss=0.8), Paint((0.97, 0.95, 0.92), gloss=0.9)
 JAW_Y = -0.42
 
@@ -99,7 +101,7 @@ def mixed(a: Colour, b: Colour, t: float) -> Colour:
 
 def traits_of(face: Face) -> Traits:
     """Return what the builders need; `face.seed` draws what no attribute names."""
-    jitter = tuple(np.random.default_rng(face.seed).uniform(-1.0, 1.0, 16).tolist())
+    jitter = tuple(np.random.default_rng(face.seed).uniform(-1.0, 1.0, JITTERS).tolist())
     tone = face.skin * (len(SKINS) - 1)
     shade = min(int(tone), len(SKINS) - 2)
     return Traits(
