@@ -52,7 +52,9 @@ def test_an_empty_folder_names_the_command(tmp_path):
 def test_the_generator_trains_warm_then_against_its_critic_and_resumes(work, tmp_path):
     command = ["--work", str(work), "--out", str(tmp_path), "--batch", "2", "--device", "cpu"]
     command += ["--size", "64", "--path-length", "2"]
-    face_stylegan.main([*command, "--warm-start-steps", "2", "--steps", "2"])
+    face_stylegan.main(
+        [*command, "--mapping-steps", "2", "--warm-start-steps", "2", "--steps", "2"]
+    )
     first = StyleGAN2.from_folder(Path(tmp_path), CPU)
     face_stylegan.main([*command, "--steps", "4"])
     second = StyleGAN2.from_folder(Path(tmp_path), CPU)

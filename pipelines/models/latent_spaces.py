@@ -17,9 +17,9 @@ from pipelines.noise import seeded_noise, sub_seed
 class StyleGAN2Latents:
     """A `LatentGenerator` over a StyleGAN2, its stored noise the same for every picture."""
 
-    def __init__(self, model: StyleGAN2, *, psi: float = 0.7) -> None:
-        """Draw codes pulled to the average by `psi`, 0.7 as in the release of LELSD."""
-        self.model, self.psi = model, psi
+    def __init__(self, model: StyleGAN2, *, psi: float | None = None) -> None:
+        """Draw codes pulled to the average by `psi`, the model's own choice if None."""
+        self.model, self.psi = model, model.config.truncation_psi if psi is None else psi
 
     @cached_property
     def spaces(self) -> Mapping[str, LatentSpace]:

@@ -31,9 +31,11 @@ _BLUR = (1.0, 3.0, 3.0, 1.0)
 class StyleGAN2Config:
     """Widths from 4 pixels up, one for each doubling; what a folder's config.json holds.
 
-    `equalised` layers keep unit-variance weights and scale them when used, so that one learning
-    rate suits all (Karras et al. 2018, sec. 4.1); the mapping's is multiplied by `mapping_rate`.
-    `normalised` puts z on a sphere first, as the official mapping does.
+    The mapping's hidden layers are `mapping_dim` wide, as wide as w if None. `equalised` layers
+    keep unit-variance weights and scale them when used, so that one learning rate suits all (Karras
+    et al. 2018, sec. 4.1); the mapping's is multiplied by `mapping_rate`. `normalised` puts z on a
+    sphere first, as the official mapping does. `truncation_psi` is what methods draw codes with,
+    0.7 as in the release of LELSD.
     """
 
     channels: tuple[int, ...]
@@ -41,8 +43,10 @@ class StyleGAN2Config:
     w_dim: int = 512
     mapping_layers: int = 8
     mapping_rate: float = 0.01
+    mapping_dim: int | None = None
     equalised: bool = True
     normalised: bool = True
+    truncation_psi: float = 0.7
 
     @property
     def size_px(self) -> int:
@@ -153,7 +157,8 @@ class StyleGAN2(nn.Module):
         """Draw fresh weights; the stored noise is that of `seed`."""
         super().__init__()
         self.config = config
-        sizes = [config.z_dim] + [config.w_dim] * config.mapping_layers
+        hidden = [config.mapping_dim or config.w_dim] * (config.mapping_layers - 1)
+        sizes = [config.z_dim, *hidden, config.w_dim]
         self.mapping_net = nn.ModuleList(
             Linear(a, b, rate=config.mapping_rate, equalised=config.equalised)
             for a, b in zip(sizes, sizes[1:], strict=False)

@@ -242,10 +242,10 @@ def busy_s() -> tuple[float, float]:
 
 
 def fraction_of(args: argparse.Namespace, progress: Progress) -> float:
-    """Return how much of the run is behind, in [0, 1] or above."""
+    """Return how much of the run is behind, in [0, 1] or above; all of a run of no length."""
     if args.steps is not None:
-        return progress.step / args.steps
-    return progress.elapsed_s / (60 * args.minutes)
+        return progress.step / args.steps if args.steps else 1.0
+    return progress.elapsed_s / (60 * args.minutes) if args.minutes else 1.0
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Iterable[Any]) -> None:

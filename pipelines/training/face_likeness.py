@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipelines.data.faces import Face
 from pipelines.devices import Device
 from pipelines.images import to_pil
 from pipelines.models.face_identity import FaceIdentity
 from pipelines.models.perceptual import Perceptual
 from pipelines.models.stylegan2 import StyleGAN2
 from pipelines.training.common import TOYBOX
+from pipelines.training.face_codes import codes
 
 
 def add_folders(options: argparse.ArgumentParser) -> None:
@@ -24,6 +27,7 @@ def add_folders(options: argparse.ArgumentParser) -> None:
     options.add_argument("--generator", type=Path, default=TOYBOX / "face_stylegan2")
     options.add_argument("--perceptual", type=Path, default=TOYBOX / "lpips_loss")
     options.add_argument("--identity", type=Path, default=TOYBOX / "face_identity")
+    options.add_argument("--warm-start-minutes", type=float, default=0.0, help="codes first")
 
 
 def device_of(args: argparse.Namespace) -> Device:
@@ -62,6 +66,19 @@ class Likeness:
             "lpips": self.perceptual.distance(images, made).mean(),
             "id": (1 - alike).mean(),
         }
+
+
+@torch.no_grad()
+def known_codes(folder: Path, generator: StyleGAN2, faces: Sequence[Face]) -> Tensor:
+    """Return w (N, w_dim) of rendered faces, known where the generator had a warm start from them.
+
+    Raises:
+        ValueError: it had none; `folder` says so.
+    """
+    if not json.loads((folder / "training.json").read_text())["warm_start"]:
+        raise ValueError(f"{folder} knows no code of a rendered face: it had no warm start")
+    z = codes(faces, 0).to(generator.w_avg)
+    return torch.cat([generator.mapping(part) for part in z.split(1000)])
 
 
 def weighted(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

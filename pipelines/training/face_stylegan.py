@@ -1,7 +1,9 @@
 """Train the generator of clay faces: a StyleGAN2, on a CPU after a warm start.
 
-    python -m pipelines.training.face_stylegan --warm-start-minutes 90 --minutes 60 --anchor 0.3
-        --batch 8 --compile
+    python -m pipelines.training.face_stylegan --mapping-minutes 8 --warm-start-minutes 30
+        --minutes 0 --batch 8 --compile                                 (only the warm start)
+    python -m pipelines.training.face_stylegan --mapping-minutes 8 --warm-start-minutes 30
+        --minutes 120 --anchor 0.3 --batch 8 --compile
     python -m pipelines.training.face_stylegan --minutes 120 --batch 64       (on a GPU, plain)
 
 Adversarial training: non-saturating logistic loss, lazy R1 (Karras et al. 2020, sec. 3.1), lazy
@@ -45,7 +47,7 @@ from pipelines.training.face_data import FaceSet
 from pipelines.training.muon import muon_and_adamw
 
 CHANNELS = (128, 128, 128, 64, 32, 16)  # from 4 pixels to 128
-WARM_RATE = 0.05  # of Muon, for matrices of unit variance
+MAPPING_RATE, WARM_RATE = 0.1, 0.05  # of Muon, for matrices of unit variance
 WARM_CODES = 1024  # that the mapping learns from in a step
 PENALTY_EVERY = 16  # steps between two R1 penalties
 PATH_EVERY = 8  # steps between two path length penalties
@@ -58,13 +60,25 @@ PART_WEIGHTS = {
 
 
 def build(size_px: int) -> StyleGAN2:
-    """Return the untrained generator of pictures of 64 or 128 pixels."""
-    widths = CHANNELS[: int(np.log2(size_px)) - 1]
+    """Return the untrained generator of pictures of 64 or 128 pixels.
+
+    Its codes are not pulled to the average: half of a hat is no hat.
+    """
     return StyleGAN2(
         StyleGAN2Config(
-            widths, z_dim=Z_DIM, w_dim=128, mapping_layers=6, mapping_rate=1.0, normalised=False
+            CHANNELS[: int(np.log2(size_px)) - 1],
+            z_dim=Z_DIM,
+            w_dim=128,
+            mapping_layers=6,
+            mapping_dim=256,
+            mapping_rate=1.0,
+            normalised=False,
+            truncation_psi=1.0,
         )
     )
+
+
+Optimizers = Sequence[torch.optim.Optimizer]
 
 
 # ---------------------------------------------------------------- losses
@@ -108,7 +122,12 @@ def path_lengths(generator: StyleGAN2, w: Tensor, noise: Tensor) -> Tensor:
     return gradient.square().sum(2).mean(1).sqrt()
 
 
-# ---------------------------------------------------------------- the two phases
+# ---------------------------------------------------------------- the phases
+
+
+def weights_of(optimizers: Optimizers) -> list[nn.Parameter]:
+    """Return all that the optimizers move."""
+    return [p for one in optimizers for group in one.param_groups for p in group["params"]]
 
 
 class Memory(nn.Module):
@@ -176,8 +195,29 @@ class Trainer:
         loss = self.regression_loss(images, wanted, part_weights(labels, self.args.size))
         return loss, (images.detach() - wanted).abs().mean()
 
+    def lay_out(self) -> None:
+        """Regress the attributes from random codes: the mapping."""
+        mapping, w_dim = self.generator.mapping_net, self.generator.config.w_dim
+
+        def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
+            z = torch.randn(WARM_CODES, Z_DIM, device=self.args.device)
+            wanted = wanted_w(z, w_dim)
+            missed = (self.generator.mapping(z) - wanted).square().mean() / wanted.var()
+            return missed, {"missed": missed.item()}
+
+        args = copy.copy(self.args)
+        args.minutes, args.steps = args.mapping_minutes, args.mapping_steps
+        train(
+            args,
+            name="face_stylegan_mapping",
+            parts={"mapping": mapping},
+            optimizers=muon_and_adamw(mapping.named_parameters(), MAPPING_RATE, ()),
+            loss_of_step=loss_of_step,
+            decay_from=0.4,
+        )
+
     def warm_up(self) -> None:
-        """Regress the attributes from codes, and the renderer from attributes."""
+        """Regress the renderer from attributes: the synthesis."""
         generator, w_dim = self.generator, self.generator.config.w_dim
 
         def paint(w: Tensor) -> Tensor:
@@ -188,11 +228,7 @@ class Trainer:
         def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
             rows = self.rows()
             loss, l1 = self.regression(painted(wanted_w(self.codes_of(rows), w_dim)), rows)
-            z = torch.randn(WARM_CODES, Z_DIM, device=self.args.device)
-            wanted = wanted_w(z, w_dim)
-            missed = (generator.mapping(z) - wanted).square().mean() / wanted.var()
-            numbers = {"loss": loss.item(), "l1": l1.item(), "mapping": missed.item()}
-            return loss + missed, numbers
+            return loss, {"loss": loss.item(), "l1": l1.item()}
 
         args = copy.copy(self.args)
         args.minutes, args.steps = args.warm_start_minutes, args.warm_start_steps
@@ -200,7 +236,7 @@ class Trainer:
             args,
             name="face_stylegan_warm",
             parts={"generator": self.generator, "average": self.average.module},
-            optimizers=muon_and_adamw(self.generator.named_parameters(), WARM_RATE, ()),
+            optimizers=muon_and_adamw(self.synthesis_weights(), WARM_RATE, ()),
             loss_of_step=loss_of_step,
             after_step=lambda p: self.average.update(self.generator, p.step),
             decay_from=0.4,
@@ -209,14 +245,10 @@ class Trainer:
 
     def compete(self) -> Progress:
         """Train generator and discriminator against each other."""
-        mapping = list(self.generator.mapping_net.parameters())
-        others = [p for n, p in self.generator.named_parameters() if not n.startswith("mapping")]
-        groups = [{"params": others}, {"params": mapping, "lr": 0.02 * self.args.rate}]
-        makers = torch.optim.Adam(groups, self.args.rate, betas=(0.0, 0.99))
-        critics = torch.optim.Adam(self.discriminator.parameters(), self.args.rate, (0.0, 0.99))
+        makers, critics = self.players()
 
         def step(progress: Progress) -> dict[str, float]:
-            made = self.move_generator(makers, [*others, *mapping], progress.step)
+            made = self.move_generator(makers, progress.step)
             judged = self.move_discriminator(critics, progress.step)
             return {**made, **judged}
 
@@ -229,15 +261,27 @@ class Trainer:
                 "average": self.average.module,
                 "memory": self.memory,
             },
-            optimizers=[makers, critics],
+            optimizers=[*makers, *critics],
             step=step,
             after_step=lambda p: self.average.update(self.generator, p.step),
             decay_from=0.8,
         )
 
-    def move_generator(
-        self, optimizer: torch.optim.Optimizer, parameters: list, step: int
-    ) -> dict[str, float]:
+    def players(self) -> tuple[Optimizers, Optimizers]:
+        """Return Adam for both, as published, with a small rate for the mapping."""
+        mapping = list(self.generator.mapping_net.parameters())
+        others = [p for _, p in self.synthesis_weights()]
+        groups = [{"params": others}, {"params": mapping, "lr": 0.02 * self.args.rate}]
+        makers = torch.optim.Adam(groups, self.args.rate, betas=(0.0, 0.99))
+        critics = torch.optim.Adam(self.discriminator.parameters(), self.args.rate, (0.0, 0.99))
+        return [makers], [critics]
+
+    def synthesis_weights(self) -> list[tuple[str, nn.Parameter]]:
+        """Return all weights of the generator but those of the mapping, with their names."""
+        named = self.generator.named_parameters()
+        return [(name, weight) for name, weight in named if not name.startswith("mapping")]
+
+    def move_generator(self, optimizers: Optimizers, step: int) -> dict[str, float]:
         """Make pictures that the discriminator takes for real."""
         rows = self.rows()
         w_plus = self.face_codes(rows) if self.args.anchor > 0 else self.drawn_codes()
@@ -257,11 +301,11 @@ class Trainer:
             strained = (lengths - self.memory.path_mean).square().mean()
             loss = loss + self.args.path_length * PATH_EVERY * strained
             numbers["path_length"] = lengths.mean().item()
-        descend(loss, [optimizer], parameters)
+        descend(loss, optimizers, weights_of(optimizers))
         self.discriminator.requires_grad_(True)
         return numbers
 
-    def move_discriminator(self, optimizer: torch.optim.Optimizer, step: int) -> dict[str, float]:
+    def move_discriminator(self, optimizers: Optimizers, step: int) -> dict[str, float]:
         """Tell real pictures from made ones."""
         rows = self.rows()
         real = self.real(rows, self.rng.random(len(rows)) < 0.5)
@@ -278,7 +322,7 @@ class Trainer:
             penalty = r1_penalty(self.discriminator, real)
             loss = loss + 0.5 * self.args.r1 * PENALTY_EVERY * penalty
             numbers["r1"] = penalty.item()
-        descend(loss, [optimizer], list(self.discriminator.parameters()))
+        descend(loss, optimizers, weights_of(optimizers))
         return numbers
 
 
@@ -307,6 +351,8 @@ def options() -> argparse.ArgumentParser:
     """Return the parser: the common options and those of the two phases."""
     more = parser(__doc__)
     more.add_argument("--size", type=int, default=128, choices=(64, 128), help="pixels")
+    more.add_argument("--mapping-minutes", type=float, default=15.0, help="of a warm start")
+    more.add_argument("--mapping-steps", type=int, help="stop that after these")
     more.add_argument("--warm-start-minutes", type=float, default=0.0, help="regression first")
     more.add_argument("--warm-start-steps", type=int, help="stop the warm start after these")
     more.add_argument("--rate", type=float, default=2e-3, help="learning rate of both players")
@@ -325,6 +371,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     is_begun = (args.work / "face_stylegan.pt").exists() and not args.fresh
     is_warm = args.warm_start_minutes > 0 or args.warm_start_steps is not None
     if is_warm and not is_begun:
+        trainer.lay_out()
         trainer.warm_up()
     progress = trainer.compete()
     folder = args.out or TOYBOX / "face_stylegan2"

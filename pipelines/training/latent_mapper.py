@@ -1,6 +1,7 @@
 """Train CLIP2GAN's mapper on pictures alone; no text is seen.
 
-    python -m pipelines.training.latent_mapper --clip assets/toybox/clip_vit --minutes 120
+    python -m pipelines.training.latent_mapper --minutes 120
+    python -m pipelines.training.latent_mapper --minutes 20 --warm-start-minutes 5
     python -m pipelines.training.latent_mapper --depth 4 --out runs/depth_4         (ablations)
     python -m pipelines.training.latent_mapper --no-adversarial --out runs/no_adversarial
     python -m pipelines.training.latent_mapper --no-diversity --out runs/no_diversity
@@ -11,13 +12,16 @@ at 2e-3, linear decay in the second half. Not in the paper, and chosen here: bat
 squares for eq. 4, as pSp and e4e have it; diversity as the mode seeking loss that it follows (Mao
 et al. 2019: means, 1e-5 in the denominator); the gradient penalty on logits, as WGAN-GP has no
 sigmoid; StyleGAN2's residual discriminator from fresh weights; gradients clipped to norm 1.
-Each ablation goes to its own --work copy or takes another --name. `python -m pipelines.benchmarks
-clip2gan --variants runs/*` compares them.
+With `--warm-start-minutes` the mapper first regresses the known codes of renders, as the inversion
+encoder does; the paper has no such start, and a CPU no time for its own. Each ablation goes to its
+own --work copy or takes another --name. `python -m pipelines.benchmarks clip2gan --variants runs/*`
+compares them.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,12 +33,21 @@ from torch.nn import functional as F
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.latent_mapper import DEPTHS, LatentMapper
 from pipelines.models.stylegan2 import Discriminator
-from pipelines.training.common import TOYBOX, Progress, descend, parser, run, write_json
+from pipelines.training.common import (
+    TOYBOX,
+    Progress,
+    descend,
+    parser,
+    run,
+    train,
+    write_json,
+)
 from pipelines.training.face_data import FaceSet
 from pipelines.training.face_likeness import (
     Likeness,
     add_folders,
     device_of,
+    known_codes,
     numbers_of,
     weighted,
     write_sheet,
@@ -42,6 +55,7 @@ from pipelines.training.face_likeness import (
 
 WEIGHTS = {"rec": 1.0, "lpips": 1.0, "id": 1.0, "adversarial": 0.1, "diversity": 1.0}
 PENALTY = 1.0
+WARM_BATCH, EMBED_BATCH = 256, 100
 EPSILON = 1e-5
 
 
@@ -98,6 +112,41 @@ class Trainer:
         images = self.faces.batch(rows, self.rng.random(len(rows)) < 0.5)
         return self.like.sized(images.to(self.args.device)).contiguous()
 
+    def warm_up(self) -> None:
+        """Regress the known codes of renders from what CLIP sees in them."""
+        wanted = known_codes(self.args.generator, self.like.generator, self.faces.faces)
+        seen = self.embeds()
+
+        def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
+            rows = torch.from_numpy(self.rng.integers(len(seen), size=WARM_BATCH))
+            target = wanted[rows.to(wanted.device), None]
+            found = self.mapper(seen[rows.to(seen.device)])
+            missed = (found - target).square().mean() / wanted.var()
+            return missed, {"missed": missed.item()}
+
+        args = copy.copy(self.args)
+        args.minutes, args.batch = args.warm_start_minutes, WARM_BATCH
+        optimizer = torch.optim.AdamW(self.mapper.parameters(), 1e-3, weight_decay=0.05)
+        train(
+            args,
+            name=f"{args.name}_warm",
+            parts={"mapper": self.mapper},
+            optimizers=[optimizer],
+            loss_of_step=loss_of_step,
+            decay_from=0.4,
+        )
+
+    @torch.no_grad()
+    def embeds(self) -> Tensor:
+        """Return CLIP's embeddings (N, D) of all pictures."""
+        straight, rows = np.zeros(EMBED_BATCH, bool), np.arange(len(self.faces))
+        return torch.cat([
+            self.clip.embed_images(
+                self.faces.batch(part, straight[: len(part)]).to(self.args.device)
+            )
+            for part in np.array_split(rows, -(-len(rows) // EMBED_BATCH))
+        ])  # fmt: skip
+
     def step(self, progress: Progress) -> dict[str, float]:
         """Move the mapper, then the discriminator."""
         images = self.real()
@@ -131,7 +180,7 @@ def options() -> argparse.ArgumentParser:
     """Return the parser: the common options, the frozen networks and the ablations."""
     more = parser(__doc__)
     add_folders(more)
-    more.add_argument("--clip", type=Path, default=TOYBOX / "clip_vit")
+    more.add_argument("--clip", type=Path, default=TOYBOX / "clip_faces")
     more.add_argument("--depth", type=int, default=12, choices=DEPTHS)
     more.add_argument("--width", type=int, default=512)
     switch = argparse.BooleanOptionalAction
@@ -146,6 +195,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     """Train (or resume) and write the mapper's pack entry; return its folder."""
     args = options().parse_args(argv)
     trainer = Trainer(args)
+    is_begun = (args.work / f"{args.name}.pt").exists() and not args.fresh
+    if args.warm_start_minutes > 0 and not is_begun:
+        trainer.warm_up()
     progress = run(
         args,
         name=args.name,
@@ -162,6 +214,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         write_sheet([images, trainer.like.generator.synthesis(codes)], folder / "samples.webp")
     switches = {name: getattr(args, name) for name in ("depth", "adversarial", "diversity")}
     counted = {"samples": progress.samples, "minutes": round(progress.elapsed_s / 60, 1)}
+    counted["warm_start_minutes"] = args.warm_start_minutes
     write_json(folder / "training.json", {**switches, **counted, "log": progress.log})
     return folder
 
