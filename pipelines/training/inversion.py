@@ -127,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options = parser(__doc__)
     add_folders(options)
     options.add_argument("--width", type=int, default=96)
+    options.add_argument("--rate", type=float, default=2e-4, help="learning rate of the encoder")
     options.set_defaults(batch=16)
     args = options.parse_args(argv)
     torch.manual_seed(args.seed)
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         warm_up(args, encoder, faces, like.generator)
     discriminator = CodeDiscriminator(config.w_dim).to(args.device)
     average = Average(encoder, 0.998)
-    makers = torch.optim.Adam(encoder.parameters(), 1e-3)
+    makers = torch.optim.Adam(encoder.parameters(), args.rate)
     critics = torch.optim.Adam(discriminator.parameters(), 2e-4)
 
     def batch() -> Tensor:

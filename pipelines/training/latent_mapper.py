@@ -1,7 +1,7 @@
 """Train CLIP2GAN's mapper on pictures alone; no text is seen.
 
     python -m pipelines.training.latent_mapper --minutes 120
-    python -m pipelines.training.latent_mapper --minutes 20 --warm-start-minutes 5
+    python -m pipelines.training.latent_mapper --minutes 0 --warm-start-minutes 5
     python -m pipelines.training.latent_mapper --depth 4 --out runs/depth_4         (ablations)
     python -m pipelines.training.latent_mapper --no-adversarial --out runs/no_adversarial
     python -m pipelines.training.latent_mapper --no-diversity --out runs/no_diversity
@@ -113,14 +113,16 @@ class Trainer:
         return self.like.sized(images.to(self.args.device)).contiguous()
 
     def warm_up(self) -> None:
-        """Regress the known codes of renders from what CLIP sees in them."""
+        """Regress the known codes of renders from what CLIP sees in them, up to the noise of n."""
         wanted = known_codes(self.args.generator, self.like.generator, self.faces.faces)
         seen = self.embeds()
 
         def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
             rows = torch.from_numpy(self.rng.integers(len(seen), size=WARM_BATCH))
             target = wanted[rows.to(wanted.device), None]
-            found = self.mapper(seen[rows.to(seen.device)])
+            embeds = seen[rows.to(seen.device)]
+            strength = torch.rand(len(embeds), 1, device=embeds.device)
+            found = self.mapper(embeds, strength * torch.randn_like(embeds))
             missed = (found - target).square().mean() / wanted.var()
             return missed, {"missed": missed.item()}
 
