@@ -39,6 +39,7 @@ from pipelines import (
     inspection,
     packs,
     params,
+    prompt_notes,
     recipes,
     sentences,
     verdicts,
@@ -326,7 +327,8 @@ def picture_controls(page: Page) -> list[Any]:
         pack = page.services_for(name).pack
         texts = source_text or "", target_text or ""
         unknown = verdicts.unknown_words(texts, pack.words())
-        return sentences.notice(unknown, pack.title, verdicts.word_groups())
+        cut = prompt_notes.cut_off_now(page.services.cache, pack, texts)
+        return sentences.notice(unknown, pack.title, verdicts.word_groups()) + sentences.cut(cut)
 
     page.quiet(
         new_toy.click, toy_scene, [toy_seed, page.session], [photo, name, source, target, toy_seed]
@@ -364,6 +366,8 @@ def parameter_control(spec: params.ParamSpec, value: Any) -> gr.components.Compo
     named = {"label": spec.label, "info": spec.help, "value": value}
     if spec.kind == "flag":
         return gr.Checkbox(**named)
+    if spec.kind == "text":
+        return gr.Textbox(max_length=params.MAX_TEXT, **named)
     if spec.kind == "choice":
         return gr.Radio(choices=list(spec.options), **named)
     return gr.Slider(spec.low, spec.high, step=spec.step, buttons=[], **named)
@@ -747,7 +751,7 @@ def mask_inspect_tab(page: Page) -> None:
                 f"with seed {seed}, both references."
             )
             return {
-                **at_rest(text),
+                **at_rest(" ".join([text, *done.notes])),
                 **dict(zip((mask_panel, heat_panel, facts), shown, strict=True)),
                 words: gr.Gallery(tiles, visible=bool(tiles)),
                 repaint: gr.Accordion(open=False),

@@ -53,10 +53,10 @@ def classifier_guidance(
     """
     if len(words.texts) > model.max_batch:
         raise ValueError(f"at most {model.max_batch} layouts at once, got {len(words.texts)}")
-    text, empty = model.embed_text(words.texts), model.embed_text([""])
+    text, negative = (model.embed_text(t) for t in (words.texts, [params.negative_prompt]))
     eps_model = Counter(painted_eps(model, model.unet, words, paint_with_words))
     eps_plain = Counter(model.eps)
-    unguided = classifier_free(eps_model, text, empty, params.guidance_scale)
+    unguided = classifier_free(eps_model, text, negative, params.guidance_scale)
     tell = report(on_step, "painting", model)
     grid = model.schedule.grid(params.num_steps, 1.0)
     moves = len(grid) - 1
@@ -76,8 +76,8 @@ def classifier_guidance(
                 eps_text, loss, seen = criterion(leaf, t)
                 (gradient,) = torch.autograd.grad(loss.sum(), leaf)
             eps_text, seen = eps_text.detach(), seen.detach()
-            eps_empty = eps_plain(latents, t, empty)
-            eps = eps_empty + params.guidance_scale * (eps_text - eps_empty)
+            eps_negative = eps_plain(latents, t, negative)
+            eps = eps_negative + params.guidance_scale * (eps_text - eps_negative)
             latents = ddim.step(latents, eps, t, s, model.schedule)
             if params.normalise_gradient:
                 gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)

@@ -34,7 +34,7 @@ from pipelines.edits import (
     report,
 )
 from pipelines.memo import Memo
-from pipelines.method_params import DiffEditParams, EncodeDecodeParams, MaskParams
+from pipelines.method_params import DiffEditParams, EncodeDecodeParams, MaskParams, SamplingParams
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.noise import seeded_noise, sub_seed
 from pipelines.results import OnStep, Step
@@ -137,7 +137,7 @@ def encode_decode(
     eps = Counter(model.eps)
     latents0 = encoded_images(model, images, memo)
     trajectory = inversion(model, eps, latents0, params, on_step=on_step, memo=memo)
-    denoise = guided(model, eps, target, params.guidance_scale)
+    denoise = guided(model, eps, target, params)
     grid = model.schedule.grid(params.num_steps, params.strength)
     tell = report(on_step, "decoding", model)
     decode = SOLVERS[params.solver][1]
@@ -207,7 +207,7 @@ def masked_decode(
     """
     mask = latent_mask(masks, model.latent_shape[-1])
     grid = model.schedule.grid(params.num_steps, params.strength)
-    denoise = guided(model, eps_model, target, params.guidance_scale)
+    denoise = guided(model, eps_model, target, params)
 
     def composite(latents: Tensor, i: int) -> Tensor:
         return torch.where(mask > 0, latents, background(i))
@@ -239,7 +239,8 @@ def x0_compositing(
 
 
 def guided(
-    model: LatentDiffusion, eps_model: EpsModel, target: Sequence[str], scale: float
+    model: LatentDiffusion, eps_model: EpsModel, target: Sequence[str], params: SamplingParams
 ) -> Denoiser:
-    """Return the denoiser of the target texts with classifier-free guidance."""
-    return classifier_free(eps_model, model.embed_text(target), model.embed_text([""]), scale)
+    """Return the denoiser of the target texts, guided away from the negative prompt."""
+    negative = model.embed_text([params.negative_prompt])
+    return classifier_free(eps_model, model.embed_text(target), negative, params.guidance_scale)

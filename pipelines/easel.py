@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines import images, recipes, verdicts, views
+from pipelines import images, prompt_notes, recipes, verdicts, views
 from pipelines.data.captions import describe
 from pipelines.errors import InputError
 from pipelines.examples import Toy
@@ -199,8 +199,8 @@ def carry_out(services: Services, order: PaintOrder, on_step: OnStep) -> PaintOr
         # not before: a model that is just being loaded imports the same libraries in its thread
         from pipelines.diffusion.attention import PhraseError
 
-        if cut_off := model.truncated_text(layout.text):
-            order.notes.append(f"Too long; the models did not read “{cut_off}”.")
+        values = [one.values for one in order.tasks]
+        order.notes += prompt_notes.notes(model, services.pack, [layout.text], values)
         for one in order.tasks:
             order.doing = one.title
             params = build(one.method.load_params(), one.values)

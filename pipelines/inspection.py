@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from pipelines import images, params, recipes
+from pipelines import images, params, prompt_notes, recipes
 from pipelines.errors import InputError
 from pipelines.method_params import MaskParams
 from pipelines.results import OnStep
@@ -38,6 +38,7 @@ class Inspected:
         by_reference: an inspection for each of REFERENCES.
         truth: (H, W) where the texts disagree in truth; None where nobody knows.
         square: the mask in force, (SQUARE_PX, SQUARE_PX), 1 = edit.
+        notes: what the model did not read of the texts.
     """
 
     picture: Image.Image
@@ -45,6 +46,7 @@ class Inspected:
     by_reference: Mapping[str, MaskInspection]
     truth: Mask | None
     square: Mask | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -74,6 +76,7 @@ def inspect(
     with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         if not source_text.strip():
             source_text = inferred_source(services, model, picture, target_text, seed, on_step)
+        notes = prompt_notes.notes(model, services.pack, [source_text, target_text], [])
         for reference in REFERENCES:
             built = params.build(MaskParams, {**values, "reference": reference})
             compare = functools.partial(
@@ -82,7 +85,7 @@ def inspect(
             )  # fmt: skip
             by_reference[reference] = services.cache.retry_on_out_of_memory(compare)
     truth = true_mask(session.known(picture)[1], source_text, target_text)
-    session.inspected = Inspected(picture, source_text, by_reference, truth)
+    session.inspected = Inspected(picture, source_text, by_reference, truth, notes=notes)
     return session.inspected
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.params import choice, flag, ranged
+from pipelines.params import choice, flag, ranged, text
+
+_NEGATIVE = "what the picture should not show; guidance leads away from it, not at 1"
 
 
 @dataclass(frozen=True)
@@ -15,6 +17,7 @@ class SamplingParams:
     guidance_scale: float = ranged(3.0, 1.0, 12.0, 0.5, "pull towards the target text")
     num_steps: int = ranged(50, 5, 100, 1, "steps of the whole schedule")
     solver: str = choice("ddim", "ddim", "dpm2m", help="ddim: as published; dpm2m: second order")
+    negative_prompt: str = text(_NEGATIVE)
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class PaintingParams:
 
     guidance_scale: float = ranged(3.0, 1.0, 12.0, 0.5, "pull towards the text")
     num_steps: int = ranged(50, 5, 100, 1, "DDIM steps")
+    negative_prompt: str = text(_NEGATIVE)
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,8 @@ def multidiffusion(
     masks = masks.to(model.device)  # (R, 1, h, w), over all regions of all layouts
     owner, label = torch.tensor(parts, device=model.device).unbind(1)
     prompts = [layouts[b].segments[i - 1].text if i else layouts[b].text for b, i in parts]
-    denoise = classifier_free(
-        eps, model.embed_text(prompts), model.embed_text([""]), params.guidance_scale
-    )
+    negative = model.embed_text([params.negative_prompt])
+    denoise = classifier_free(eps, model.embed_text(prompts), negative, params.guidance_scale)
     noise = starting_noise(model, seeds)  # (B, C, h, w)
     latents = noise
     backdrops = colour_latents(model, [sub_seed(seeds[b], "backdrop", i) for b, i in parts])

@@ -36,8 +36,8 @@ def paint_with_words(
     """
     words = words_of(model, layouts)
     eps = Counter(painted_eps(model, model.unet, words, params.weight))
-    text, empty = model.embed_text(words.texts), model.embed_text([""])
-    denoise = classifier_free(eps, text, empty, params.guidance_scale)
+    text, negative = (model.embed_text(t) for t in (words.texts, [params.negative_prompt]))
+    denoise = classifier_free(eps, text, negative, params.guidance_scale)
     grid = model.schedule.grid(params.num_steps, 1.0)
     start = starting_noise(model, seeds)
     tell = report(on_step, "painting", model)

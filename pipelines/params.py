@@ -23,11 +23,12 @@ from pipelines.errors import InputError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Kind = Literal["int", "float", "choice", "flag"]
+Kind = Literal["int", "float", "choice", "flag", "text"]
 Number = int | float
 P = TypeVar("P", bound="DataclassInstance")
 
 _KEY = "param"  # where a dataclass field's metadata holds its declaration
+MAX_TEXT = 1000  # characters of a text parameter
 _DECIMALS = 9  # more than any step has: 0.1 + 4 * 0.05 becomes 0.3 again
 
 
@@ -36,7 +37,7 @@ class ParamSpec:
     """One parameter as every reader needs it.
 
     Attributes:
-        kind: "int" or "float" (low, high, step hold), "choice" (options hold) or "flag".
+        kind: "int" or "float" (low, high, step hold), "choice" (options hold), "flag" or "text".
         help: one phrase for the visitor, units included.
     """
 
@@ -99,11 +100,16 @@ def flag(default: bool, help: str, label: str = "") -> Any:
     return field(default=default, metadata={_KEY: _Declared("flag", help, label)})
 
 
+def text(help: str, label: str = "") -> Any:
+    """Declare words of the visitor's own; none unless given."""
+    return field(default="", metadata={_KEY: _Declared("text", help, label)})
+
+
 def specs(params_class: type[DataclassInstance]) -> tuple[ParamSpec, ...]:
     """Return the parameters of a class in the order of their declaration.
 
     Raises:
-        ValueError: a field was declared without `ranged`, `choice` or `flag`.
+        ValueError: a field was declared without `ranged`, `choice`, `flag` or `text`.
     """
     return tuple(_spec(params_class, item) for item in fields(params_class))
 
@@ -135,7 +141,7 @@ def _spec(params_class: type[DataclassInstance], item: Field[Any]) -> ParamSpec:
     declared = item.metadata.get(_KEY)
     if declared is None or item.default is MISSING:
         where = f"{params_class.__name__}.{item.name}"
-        raise ValueError(f"{where} must be declared with ranged, choice or flag")
+        raise ValueError(f"{where} must be declared with ranged, choice, flag or text")
     return ParamSpec(
         name=item.name,
         label=declared.label or item.name.replace("_", " ").capitalize(),
@@ -165,6 +171,10 @@ def _checked(value: object, spec: ParamSpec) -> Number | str | bool:
         if not isinstance(value, str) or value not in spec.options:
             raise InputError(f"{spec.label} must be one of: {', '.join(spec.options)}.")
         return value
+    if spec.kind == "text":
+        if not isinstance(value, str) or len(value) > MAX_TEXT:
+            raise InputError(f"{spec.label} must be a text of at most {MAX_TEXT} characters.")
+        return " ".join(value.split())
     return _checked_number(value, spec)
 
 

@@ -31,7 +31,8 @@ def plain_sampling(
     """Paint one picture for the text of each layout; where it was painted plays no part."""
     eps = Counter(model.eps)
     text = model.embed_text([layout.text for layout in layouts])
-    denoise = classifier_free(eps, text, model.embed_text([""]), params.guidance_scale)
+    negative = model.embed_text([params.negative_prompt])
+    denoise = classifier_free(eps, text, negative, params.guidance_scale)
     grid = model.schedule.grid(params.num_steps, 1.0)
     tell = report(on_step, "painting", model)
     latents = ddim.decode(denoise, starting_noise(model, seeds), grid, model.schedule, on_step=tell)

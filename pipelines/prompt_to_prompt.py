@@ -70,15 +70,15 @@ def prompt_to_prompt(
     pairs = [align(model, *pair) for pair in zip(source, target, strict=True)]
     control = Control(pairs, params, coarse_side(model.latent_shape[-1]))
     eps = Counter(model.with_unet(edited(model.unet, control)).eps)
-    texts = [*source, *[""] * len(images), *target]
+    texts = [*source, *[params.negative_prompt] * len(images), *target]
     embeds = model.embed_text(texts)
 
     def denoise(latents: Tensor, t: int | Tensor) -> Tensor:
         i = grid.index(int(t))
         control.done = 1 - i / moves
         together = torch.cat([trajectory[i], latents, latents])
-        _, eps_empty, eps_target = eps(together, t, embeds).chunk(3)
-        return eps_empty + params.guidance_scale * (eps_target - eps_empty)
+        _, eps_negative, eps_target = eps(together, t, embeds).chunk(3)
+        return eps_negative + params.guidance_scale * (eps_target - eps_negative)
 
     def blend(latents: Tensor, i: int) -> Tensor:
         if masks is not None:
@@ -144,7 +144,7 @@ def align(model: LatentDiffusion, source: str, target: str) -> Alignment:
 
 @dataclass
 class Control:
-    """Edits the maps of a batch [source, empty text, target]; one object for one request.
+    """Edits the maps of a batch [source, negative prompt, target]; one object for one request.
 
     Attributes:
         side: of the maps that are remembered, and of the finest self-attention that is injected.
@@ -167,18 +167,18 @@ class Control:
 
     def __call__(self, maps: Tensor, is_text: bool) -> Tensor:
         """Return the maps to use, (3B, heads, pixels, tokens)."""
-        source, empty, target = maps.chunk(3)
+        source, negative, target = maps.chunk(3)
         if not is_text:
             if self.done < self.params.self_steps and maps.shape[2] <= self.side**2:
                 target = source
-            return torch.cat([source, empty, target])
+            return torch.cat([source, negative, target])
         if maps.shape[2] == self.side**2:
             self._remember(source, target)
         if self.done < self.params.cross_steps:
             injected = source @ self.origin.unsqueeze(1).to(source.dtype)
             target = torch.where(self.own[:, None, None], target, injected)
         factor = torch.where(self.new, self.params.reweight, 1.0)[:, None, None]
-        return torch.cat([source, empty, target * factor.to(target.dtype)])
+        return torch.cat([source, negative, target * factor.to(target.dtype)])
 
     def mask(self, size: int) -> Tensor:
         """Return where the words that differ are seen, (B, 1, size, size) in {0, 1}.

@@ -41,9 +41,8 @@ def sdedit(
     grid = model.schedule.grid(params.num_steps, params.strength)
     noise = seeded_noise(latents0.shape[1:], [sub_seed(s, "start") for s in seeds], latents0)
     latents = model.schedule.add_noise(latents0, noise, grid[-1]) if len(grid) > 1 else latents0
-    denoise = classifier_free(
-        eps, model.embed_text(target), model.embed_text([""]), params.guidance_scale
-    )
+    negative = model.embed_text([params.negative_prompt])
+    denoise = classifier_free(eps, model.embed_text(target), negative, params.guidance_scale)
     decode = SOLVERS[params.solver][1]
     tell = report(on_step, "decoding", model)
     latents = decode(denoise, latents, grid, model.schedule, on_step=tell)

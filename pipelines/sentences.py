@@ -63,6 +63,12 @@ def notice(unknown: Mapping[str, str], pack_title: str, groups: Mapping[str, Seq
     )
 
 
+def cut(sentences: Sequence[str]) -> str:
+    """Return what of a text is not read; "" where all is."""
+    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences)
+    return told and f'<div class="notice" role="status">{told}</div>'
+
+
 def words(groups: Mapping[str, Sequence[str]]) -> str:
     """Return groups of words as a definition list."""
     rows = (

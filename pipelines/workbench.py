@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines import images, params, recipes, verdicts, views
+from pipelines import images, params, prompt_notes, recipes, verdicts, views
 from pipelines.errors import InputError
 from pipelines.examples import Toy
 from pipelines.jobs import Gate
@@ -231,9 +231,8 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
             order.source_text = inferred_source(
                 services, model, order.picture, order.target_text, order.seed, on_step
             )
-        for text in (order.source_text, order.target_text):
-            if cut_off := model.truncated_text(text):
-                order.notes.append(f"Too long; the models did not read “{cut_off}”.")
+        texts, values = (order.source_text, order.target_text), [one.values for one in order.tasks]
+        order.notes += prompt_notes.notes(model, services.pack, texts, values)
         for one in order.tasks:
             order.doing = one.title
             with models_for(services.cache, services.pack, one.method, on_step) as more:
