@@ -32,7 +32,9 @@ from PIL import Image
 from starlette.middleware import Middleware
 
 from pipelines import (
+    costs,
     easel,
+    estimates,
     examples,
     gallery,
     images,
@@ -474,6 +476,42 @@ def method_controls(
     return chosen, controls
 
 
+def follow_costs(
+    page: Page,
+    line: gr.HTML,
+    chosen: gr.CheckboxGroup,
+    controls: Mapping[tuple[str, str], gr.components.Component],
+    ran: Sequence[Handler],
+    words: Sequence[gr.Textbox] = (),
+) -> None:
+    """Say in `line` what a run will take, anew with methods, settings, words and after each run."""
+
+    def tell(data: View) -> str:
+        picked = [
+            (
+                METHODS[name],
+                {key: data[c] for (method, key), c in controls.items() if method == name},
+            )
+            for name in data[chosen] or []
+        ]
+        services = page.services_for(data[page.menu])
+        regions = 1 + sum(bool((data[word] or "").strip()) for word in words)
+        try:
+            one = estimates.estimate(
+                services.cache, services.pack, services.meter, picked, regions=regions
+            )
+        except InputError as error:  # a slider that moves must not throw toasts
+            return sentences.status(str(error))
+        return sentences.estimate(one)
+
+    given = {page.menu, chosen, *controls.values(), *words}
+    counted = [control for (_, name), control in controls.items() if name in costs.COUNTED]
+    triggers = [control.change for control in (page.menu, chosen, *counted, *words)]
+    for trigger in (functools.partial(gr.on, triggers), *ran):
+        page.quiet(trigger, tell, given, line)
+    page.parts.setdefault("costs", []).append((tell, given, line))
+
+
 def text_edit_tab(page: Page) -> None:
     """Build the Text edit tab: one or several methods on the same picture, texts and seed."""
     offered = methods("text_edit")
@@ -494,6 +532,7 @@ def text_edit_tab(page: Page) -> None:
                 drop_mask = gr.Button("Remove mask", size="md", elem_id="drop_mask", min_width=110)
             with gr.Row():
                 run, stop = run_controls("Run", "run")
+            cost_line = gr.HTML(elem_id="edit_cost")
             chosen, controls = method_controls(page, offered)
             inputs = Inputs(*pictures, *seed_controls())
             sweep = gr.Button("Strength sweep of the first method", size="md", elem_id="sweep")
@@ -658,9 +697,12 @@ def text_edit_tab(page: Page) -> None:
         page.model_line,
     ]  # fmt: skip
     filled = page.quiet(strip.select, fill, page.session, inputs.fillable)
-    for trigger in (run.click, inputs.target.submit, filled.then):
-        page.heavy(trigger, run_edit, everything, shows)
+    ran = [
+        page.heavy(trigger, run_edit, everything, shows).then
+        for trigger in (run.click, inputs.target.submit, filled.then)
+    ]
     page.heavy(sweep.click, run_sweep, everything, shows)
+    follow_costs(page, cost_line, chosen, controls, ran)
     for trigger in (run.click, sweep.click, strip.select):
         trigger(None, js=SHOW_RESULT, api_visibility="private")
     page.quiet(stop.click, page.stop, None, None)
@@ -934,6 +976,7 @@ def painting_tab(page: Page) -> None:
             )  # fmt: skip
             with gr.Row():
                 run, stop = run_controls("Paint", "paint")
+            cost_line = gr.HTML(elem_id="paint_cost")
             words = in_pairs(
                 lambda i: gr.Textbox(
                     label=f"Segment {i}", placeholder="a red car", min_width=140,
@@ -1132,7 +1175,7 @@ def painting_tab(page: Page) -> None:
     fillable = [painter, photo, prompt, *words, *strengths]
     closer = [result, maps, download, recipe]
     shows = [*closer, compare, table, understood, status, run, stop, seed, page.model_line]
-    page.heavy(run.click, run_painting, everything, shows)
+    painted = page.heavy(run.click, run_painting, everything, shows)
     page.quiet(stop.click, page.stop, None, None)
     page.parts["easel"] = painter
     # An editor that is born on a hidden tab takes its width for 350 pixels.
@@ -1142,7 +1185,8 @@ def painting_tab(page: Page) -> None:
     moved = page.quiet(photo.change, set_backdrop, [photo, painter], painter)
     page.quiet(moved.then, bring_easel_back, None, painter)
     filled = page.quiet(strip.select, load_example, page.session, fillable)
-    page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
+    loaded = page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
+    follow_costs(page, cost_line, chosen, controls, [painted.then, loaded.then], words)
     page.quiet(new_toy.click, load_toy, [toy_seed, page.session], [*fillable, toy_seed])
     page.quiet(upload.upload, load_file, [upload, page.session], fillable)
     page.quiet(compare.select, look_closer, page.session, closer)
@@ -1378,6 +1422,8 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
     filled = [*edit.fillable, edit.seed, *mask.fillable, mask.seed]
     shows = [page.tabs, *filled, page.model_line, page.parts["easel"], strip]
     page.quiet(demo.load, restore, page.session, shows)
+    for tell, given, line in page.parts["costs"]:
+        page.quiet(demo.load, tell, given, line)
 
 
 def public_endpoints(page: Page) -> None:

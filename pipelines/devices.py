@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 DEVICES = ("cpu", "cuda", "mps")
 DTYPES = ("float32", "bfloat16", "float16")
 _CPU_BF16 = frozenset({"avx512_bf16", "amx_bf16"})
+_FOR_ACTIVATIONS = 0.25  # of a GPU: Stable Diffusion XL holds 2 GB beside 7 GB of weights
 _OUT_OF_MEMORY = (  # RuntimeErrors without a class of their own
     "can't allocate memory",  # DefaultCPUAllocator
     "not enough memory",  # the same allocator on Windows
@@ -111,6 +113,43 @@ def is_out_of_memory(error: BaseException) -> bool:
     if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
+
+
+def must_offload(
+    name: str, weights_bytes: int, free_bytes: int, environ: Mapping[str, str] | None = None
+) -> bool:
+    """Return whether networks have to take turns on a GPU: together they would fill it.
+
+    SEMEDIT_OFFLOAD, "on" or "off", overrides; on other devices there is nothing to gain.
+
+    Raises:
+        InputError: the override is neither.
+    """
+    wish = (os.environ if environ is None else environ).get("SEMEDIT_OFFLOAD", "")
+    if wish not in ("", "on", "off"):
+        raise InputError("SEMEDIT_OFFLOAD must be on or off.")
+    if name != "cuda" or wish:
+        return name == "cuda" and wish == "on"
+    return weights_bytes > (1 - _FOR_ACTIVATIONS) * free_bytes
+
+
+def free_bytes(device: Device | None) -> int:
+    """Return the memory that is free where models are loaded; 0 where nobody tells.
+
+    Before a device is known, and on a CPU or MPS, that of the machine (Linux's MemAvailable).
+    """
+    if device is not None and device.name == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device.torch_device)[0])
+    meminfo = Path("/proc/meminfo")
+    return parse_available(meminfo.read_text()) if meminfo.is_file() else 0
+
+
+def parse_available(meminfo: str) -> int:
+    """Return MemAvailable in bytes from the text of Linux's /proc/meminfo; 0 if it has none."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB$", meminfo, re.M)
+    return int(found[1]) * 1024 if found else 0
 
 
 def release_memory() -> None:

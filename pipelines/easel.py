@@ -215,6 +215,8 @@ def carry_out(services: Services, order: PaintOrder, on_step: OnStep) -> PaintOr
                 except PhraseError as error:
                     raise InputError(f"{error} Please use fewer words.") from error
                 seconds = time.perf_counter() - started
+            took = made.network_evaluations, seconds
+            services.meter.note(services.pack.name, one.method, one.values, *took)
             square = images.to_pil(made.images)[0]
             image = pasted(order, square) if "initial" in more else square
             looked_at, _ = images.fit(image, model.resolution)
@@ -345,11 +347,6 @@ def recipe_of(
         "initial": order.picture and recipes.fingerprint(order.picture),
         "seed": order.seed,
         "parameters": dict(one.values),
-        "pack": services.pack.name,
-        "model": model.fingerprint,
-        "weights": model.origin,
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "versions": recipes.versions(),
+        **recipes.made_with(services.pack.name, model),
         "result": recipes.fingerprint(image),
     }

@@ -25,6 +25,7 @@ from pipelines.results import OnStep, Step
 VARIABLE = "SEMEDIT_MODELS"
 DOWNLOADING = "downloading"  # the stage told to on_step; index and total are in MB
 _FP16 = ".fp16.safetensors"
+_WEIGHTS = {".safetensors", ".bin", ".ckpt", ".pt", ".pth"}
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,17 @@ def missing(folder: Path, files: Sequence[str]) -> list[str]:
 def _forms(name: str) -> tuple[str, ...]:
     index = f"{name}.index.json" if name.endswith(".safetensors") else name
     return (*twins(name), index.replace(_FP16, ".safetensors"))
+
+
+def weights_files(folder: Path, repository: Repository) -> list[Path]:
+    """Return the weights files of a folder that serve, each in one precision, shards one by one."""
+    sets = (repository.files, *repository.instead)
+    names = next((files for files in sets if not missing(folder, files)), ())
+    found: list[Path] = []
+    for name in (name for name in names if Path(name).suffix in _WEIGHTS):
+        whole = [folder / one for one in twins(name) if (folder / one).is_file()]
+        found += whole[:1] or sorted((folder / name).parent.glob("*-of-*.safetensors"))
+    return found
 
 
 def check(folder: Path, repository: Repository) -> None:

@@ -27,7 +27,6 @@ def models_for(
     Raises:
         InputError: the pack has no such model.
     """
-    encoders = [role for role, part in pack.components.items() if part.kind in CLIPS]
     with ExitStack() as leases:
 
         def lease(role: str) -> Any:
@@ -38,12 +37,26 @@ def models_for(
         if "segmenter" in method.takes:
             models["segmenter"] = lease("scene_segmenter")
         if "clips" in method.takes:
-            models["clips"] = {role: lease(role) for role in encoders or ["clip_vit"]}
+            models["clips"] = {role: lease(role) for role in encoders(pack) or ["clip_vit"]}
             if "vqgan" in pack.components:
                 models["space"] = lease("vqgan")
         if "perceptual" in method.takes:
             models["perceptual"] = lease("lpips_loss")
         yield models
+
+
+def encoders(pack: Pack) -> list[str]:
+    """Return the roles of a pack's dual encoders."""
+    return [role for role, part in pack.components.items() if part.kind in CLIPS]
+
+
+def roles_of(pack: Pack, method: Method) -> list[str]:
+    """Return the roles of all models that a method has in memory while it runs."""
+    roles = ["latent_diffusion"]
+    roles += ["scene_segmenter"] if "segmenter" in method.takes else []
+    roles += [*encoders(pack), "vqgan"] if "clips" in method.takes else []
+    roles += ["lpips_loss"] if "perceptual" in method.takes else []
+    return [role for role in roles if role in pack.components]
 
 
 def fingerprints(models: Mapping[str, Any]) -> dict[str, str]:

@@ -34,7 +34,7 @@ class CacheEntry:
         name: "pack/role".
         state: "loading", "ready" (idle, may be evicted) or "leased".
         leases: jobs that use it, or wait for it, now.
-        device: "cpu", "cuda" or "mps"; "" while loading.
+        device: "cpu", "cuda" or "mps", and whether its networks take turns there; "" while loading.
         nbytes: memory of its weights; 0 while loading.
         load_s: seconds that loading took; 0 while loading.
     """
@@ -120,6 +120,11 @@ class ModelCache:
         with self._lock:
             return tuple(entry.snapshot() for entry in self._entries.values())
 
+    @property
+    def device(self) -> Device | None:
+        """Where models are loaded; None before the first one where it was not given."""
+        return self._device
+
     def evict_idle(self) -> int:
         """Let every idle model go; return how many went."""
         with self._lock:
@@ -193,7 +198,8 @@ class ModelCache:
             return
         with self._lock:
             self._device = device
-            entry.device, entry.nbytes = device.name, nbytes
+            turns = ", one network at a time" if getattr(model, "is_offloaded", False) else ""
+            entry.device, entry.nbytes = device.name + turns, nbytes
             entry.load_s = time.monotonic() - started_s
             entry.model.set_result(model)
         self._keep_to_budget()

@@ -90,6 +90,7 @@ class Pack:
 
     Attributes:
         resolution_px: side of the square pictures its models work on.
+        cell_px: side of the pixels that one cell of the latents stands for.
         components: by role; methods ask for roles, so packs use the same role names.
         vocabulary: "module:attribute" of the words it knows, None for open vocabulary.
         defaults: {method: {parameter: value}} where it departs from a method's own defaults.
@@ -107,6 +108,7 @@ class Pack:
     defaults: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     notes: str = ""
+    cell_px: int = 8
 
     def words(self) -> frozenset[str] | None:
         """Return the words this pack knows, None if it knows more than a list can hold."""
@@ -227,6 +229,7 @@ PACKS: dict[str, Pack] = {
             title="Toybox",
             licence="Apache-2.0",
             resolution_px=128,
+            cell_px=4,
             components={
                 "clip_resnet": Component("dual_encoder", "toybox/clip_resnet"),
                 "clip_vit": Component("dual_encoder", "toybox/clip_vit"),

@@ -9,10 +9,14 @@ import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+if TYPE_CHECKING:
+    from pipelines.models.latent_diffusion import LatentDiffusion
 
 PNG_KEY = "parameters"
 _LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "pillow", "gradio")
@@ -54,6 +58,18 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def made_with(pack_name: str, model: LatentDiffusion) -> dict[str, Any]:
+    """Return the part of a recipe that says which networks, where, in which number format."""
+    return {
+        "pack": pack_name,
+        "model": model.fingerprint,
+        "weights": model.origin,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "versions": versions(),
+    }
 
 
 def embedded(image: Image.Image, recipe: Mapping[str, object]) -> Image.Image:

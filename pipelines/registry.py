@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from pipelines.costs import Cost
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
@@ -30,6 +32,7 @@ class Method:
         takes: keyword arguments beyond those of every method of its tab: "initial" (a picture to
             start from), "segmenter" (the pack's segmentation network), "clips" (all its dual
             encoders by role), "perceptual" (its perceptual distance for losses).
+        cost: "module:function" that knows what it will cost (see `costs`); "" for next to nothing.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Method:
     paper: str
     summary: str
     takes: tuple[str, ...] = ()
+    cost: str = ""
 
     def load(self) -> Callable[..., Any]:
         """Return the function; imports its module."""
@@ -50,6 +54,13 @@ class Method:
         """Return the parameter class; imports its module."""
         params_class: type[DataclassInstance] = resolve_name(self.params)
         return params_class
+
+    def cost_of(self, params: DataclassInstance, is_masked: bool, regions: int) -> Cost:
+        """Return what a result with these parameters will cost at the most."""
+        if not self.cost:
+            return Cost()
+        cost: Cost = resolve_name(self.cost)(params, is_masked, regions)
+        return cost
 
 
 def methods(tab: str) -> tuple[Method, ...]:
@@ -83,6 +94,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:DiffEditParams",
             function="pipelines.diffedit:diffedit",
+            cost="pipelines.costs:diffedit",
             paper=_DIFFEDIT_PAPER,
             summary="Finds the region that the two texts disagree about, encodes the picture with "
             "DDIM and decodes it with the target text inside that region only.",
@@ -93,6 +105,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:FlexITParams",
             function="pipelines.flexit:flexit",
+            cost="pipelines.costs:flexit",
             paper=_FLEXIT_PAPER,
             summary="Moves the picture's latents step by step until an ensemble of CLIPs sees the "
             "target text in it and the source text no more.",
@@ -104,6 +117,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:DiffEditParams",
             function="pipelines.diffedit:diffedit_without_encoding",
+            cost="pipelines.costs:diffedit_no_encode",
             paper=_DIFFEDIT_PAPER,
             summary="DiffEdit's mask, but starting from the picture with random noise added "
             "instead of its DDIM encoding.",
@@ -114,6 +128,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:EncodeDecodeParams",
             function="pipelines.diffedit:encode_decode",
+            cost="pipelines.costs:encode_decode",
             paper=_DIFFEDIT_PAPER,
             summary="Encodes the picture with DDIM and decodes all of it with the target text, "
             "without a mask.",
@@ -124,6 +139,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:PromptToPromptParams",
             function="pipelines.prompt_to_prompt:prompt_to_prompt",
+            cost="pipelines.costs:prompt_to_prompt",
             paper="Hertz, Mokady, Tenenbaum, Aberman, Pritch, Cohen-Or. Prompt-to-Prompt image "
             "editing with cross-attention control. ICLR 2023. https://arxiv.org/abs/2208.01626",
             summary="Decodes the encoded picture with the target text, but with the attention maps "
@@ -135,6 +151,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:SDEditParams",
             function="pipelines.sdedit:sdedit",
+            cost="pipelines.costs:sdedit",
             paper="Meng, He, Song, Song, Wu, Zhu, Ermon. SDEdit: Guided image synthesis and "
             "editing with stochastic differential equations. ICLR 2022. "
             "https://arxiv.org/abs/2108.01073",
@@ -165,6 +182,7 @@ METHODS: dict[str, Method] = {
             tab="layouts",
             params="pipelines.method_params:ZestGuideParams",
             function="pipelines.zestguide:zestguide",
+            cost="pipelines.costs:zestguide",
             paper=_ZESTGUIDE_PAPER,
             summary="Reads a segmentation from the model's own attention and follows the gradient "
             "that brings it to the painted one.",
@@ -176,6 +194,7 @@ METHODS: dict[str, Method] = {
             tab="layouts",
             params="pipelines.method_params:ZestGuideWithWordsParams",
             function="pipelines.zestguide:zestguide",
+            cost="pipelines.costs:zestguide",
             paper=_ZESTGUIDE_PAPER,
             summary="ZestGuide's gradient and paint-with-words' attention together, the default of "
             "the thesis.",
@@ -187,6 +206,7 @@ METHODS: dict[str, Method] = {
             tab="layouts",
             params="pipelines.method_params:ClassifierGuidanceParams",
             function="pipelines.external_classifier:external_classifier",
+            cost="pipelines.costs:external_classifier",
             paper="Bansal et al. Universal guidance for diffusion models. CVPR workshops 2023. "
             "https://arxiv.org/abs/2302.07121",
             summary="Follows the gradient of a segmentation network that looks at the picture so "
@@ -199,6 +219,7 @@ METHODS: dict[str, Method] = {
             tab="layouts",
             params="pipelines.method_params:PaintWithWordsParams",
             function="pipelines.paint_with_words:paint_with_words",
+            cost="pipelines.costs:plain_sampling",
             paper="Balaji et al. eDiff-I: Text-to-image diffusion models with an ensemble of "
             "expert denoisers. 2022. https://arxiv.org/abs/2211.01324",
             summary="Raises the attention between each painted region and its words.",
@@ -209,6 +230,7 @@ METHODS: dict[str, Method] = {
             tab="layouts",
             params="pipelines.method_params:MultiDiffusionParams",
             function="pipelines.multidiffusion:multidiffusion",
+            cost="pipelines.costs:multidiffusion",
             paper="Bar-Tal, Yariv, Lipman, Dekel. MultiDiffusion: Fusing diffusion paths for "
             "controlled image generation. ICML 2023. https://arxiv.org/abs/2302.08113",
             summary="Denoises every region with its own words and averages the results.",
@@ -219,6 +241,7 @@ METHODS: dict[str, Method] = {
             tab="layouts",
             params="pipelines.method_params:PaintingParams",
             function="pipelines.plain_sampling:plain_sampling",
+            cost="pipelines.costs:plain_sampling",
             paper="Song, Meng, Ermon. Denoising diffusion implicit models. ICLR 2021. "
             "https://arxiv.org/abs/2010.02502",
             summary="Reads the words and ignores where they were painted: what a method must beat.",

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.errors import InputError
+from pipelines.estimates import Estimate
 from pipelines.hub import DOWNLOADING, megabytes
 from pipelines.jobs import Update
 from pipelines.model_cache import CacheEntry
@@ -184,6 +185,33 @@ def models(entries: Sequence[CacheEntry], pack_title: str) -> str:
     memory = resident_mib()
     used = f" · process {memory:.0f} MB" if memory else ""
     return f'<div class="about"><b>{escape(pack_title)}</b> · {loaded}{used}</div>'
+
+
+def estimate(one: Estimate) -> str:
+    """Return what a run will take: work, time where it was measured, memory beside what is free."""
+    parts = []
+    if one.evaluations:
+        parts.append(f"{one.evaluations} UNet evaluations")
+    if one.descents:
+        parts.append(f"{one.descents} steps of optimisation")
+    if not parts:
+        return status("Next to nothing to compute.")
+    if one.seconds is None:
+        parts.append("time not measured yet on this machine")
+    else:
+        parts.append(f"about {one.seconds:.{0 if one.seconds >= 10 else 1}f} s")
+    needed = one.weights_bytes + one.activations_bytes
+    memory = f"memory about {_gb(one.weights_bytes)} + {_gb(one.activations_bytes)} GB"
+    if one.free_bytes:
+        memory += f" of {_gb(one.free_bytes)} GB free"
+    parts.append(memory)
+    if 0 < one.free_bytes < needed:
+        parts.append("this may not fit")
+    return status(f"At most {', '.join(parts)}.")
+
+
+def _gb(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f}"
 
 
 def pack(chosen: Pack) -> str:

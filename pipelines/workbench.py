@@ -21,6 +21,7 @@ from PIL import Image
 
 from pipelines import images, params, prompt_notes, recipes, verdicts, views
 from pipelines.errors import InputError
+from pipelines.estimates import Meter
 from pipelines.examples import Toy
 from pipelines.jobs import Gate
 from pipelines.leases import fingerprints, models_for
@@ -58,6 +59,7 @@ class Services:
     gate: Gate
     pack: Pack
     file: Callable[[Image.Image, str], str]
+    meter: Meter = field(default_factory=Meter)
 
 
 class Session:
@@ -245,6 +247,8 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                 )  # fmt: skip
                 result = services.cache.retry_on_out_of_memory(edit)
                 recipe = edit_recipe(services, model, order, one, result, name, more)
+            took = result.network_evaluations, result.seconds
+            services.meter.note(services.pack.name, one.method, one.values, *took)
             ruler = ruler if result.mask is None else result.mask
             numbers = measured(services, order, one, result, ruler, toy)
             one_shown = shown(services, order, one, result, before, numbers, recipe)
@@ -303,13 +307,8 @@ def edit_recipe(
             "fingerprint": recipes.fingerprint(order.picture),
         },
         "painted_mask_png": None if order.mask is None else recipes.mask_text(order.mask),
-        "pack": services.pack.name,
-        "model": model.fingerprint,
-        "weights": model.origin,
+        **recipes.made_with(services.pack.name, model),
         "further_models": fingerprints(further),
-        "device": str(model.device),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "versions": recipes.versions(),
         "result": recipes.fingerprint(result.image),
     }
 

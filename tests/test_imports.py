@@ -20,6 +20,7 @@ ORCHESTRATION |= {
     "easel",
     "gallery",
     "prompt_notes",
+    "estimates",
 }  # what the page calls
 SCRIPTS = {"training", "benchmarks"}
 HEAVY = ("torch", "diffusers", "transformers", "numba", "matplotlib")
