@@ -40,6 +40,7 @@ from pipelines import (
     images,
     inspection,
     packs,
+    packs_check,
     params,
     prompt_notes,
     recipes,
@@ -1435,16 +1436,19 @@ def public_endpoints(page: Page) -> None:
         clip = gr.Textbox("clip_resnet", label="clip")
         seed = gr.Number(0, precision=0, label="seed")
         values = gr.JSON({}, label="parameters")
+        pack = gr.Textbox(page.services.pack.name, label="pack")
         edited, mask = (gr.Image(label=label, format="png") for label in ("edited", "mask"))
         report = gr.JSON(label="report")
         layout, words = gr.File(label="layout"), gr.JSON([], label="words")
         trigger = gr.Button()
 
+    services_for = polite(page.services_for)
+
     @polite
-    def task_of(method: str, parameters: Any, tab: str = "text_edit") -> Task:
+    def task_of(services: Services, method: str, parameters: Any, tab: str = "text_edit") -> Task:
         if not isinstance(parameters or {}, dict):
             raise InputError("The parameters must be an object of names and values.")
-        defaults = page.services.pack.defaults.get(method, {})
+        defaults = services.pack.defaults.get(method, {})
         return workbench.task(method, {**defaults, **(parameters or {})}, tab)
 
     @polite
@@ -1463,13 +1467,14 @@ def public_endpoints(page: Page) -> None:
 
     def paint(
         layout: str | None, prompt: str, words: Any, method: str, seed: float, parameters: Any,
-        picture: Image.Image | None = None, request: gr.Request = None,
+        pack: str, picture: Image.Image | None = None, request: gr.Request = None,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """Paint a layout file; `words` has one text for each segment, none keeps the file's own.
 
-        With a picture, only its painted parts change.
+        With a picture, only its painted parts change. `pack` is a name that /packs lists.
         """
-        task = task_of(method, parameters, "layouts")
+        services = services_for(pack)
+        task = task_of(services, method, parameters, "layouts")
         order = paint_order(layout, prompt, words, task, seed, picture)
 
         def finished(order: PaintOrder) -> tuple[Any, ...]:
@@ -1479,7 +1484,7 @@ def public_endpoints(page: Page) -> None:
 
         yield from page.follow(
             request,
-            functools.partial(easel.carry_out, page.services, order),
+            functools.partial(easel.carry_out, services, order),
             lambda update: (None, {"ahead": update.ahead}),
             finished,
             lambda text: (None, {"status": text}),
@@ -1487,14 +1492,14 @@ def public_endpoints(page: Page) -> None:
 
     def retrieve(
         image: Image.Image | None, source_word: str, target_word: str, clip: str, parameters: Any,
-        session: Session,
+        pack: str, session: Session,
     ) -> tuple[Any, ...]:  # fmt: skip
         """Move a picture by the change of two words; returns the closest picture and a report."""
         if not isinstance(parameters or {}, dict):
             raise InputError("The parameters must be an object of names and values.")
         query = gallery.query_of(session, image)
         words = source_word, target_word
-        answer = gallery.look(page.services, query, words, parameters or {}, clip)
+        answer = gallery.look(page.services_for(pack), query, words, parameters or {}, clip)
         return answer.tiles[0].picture, answer.report()
 
     @polite
@@ -1506,10 +1511,14 @@ def public_endpoints(page: Page) -> None:
 
     def edit(
         image: Image.Image | None, source_text: str, target_text: str, method: str, seed: float,
-        parameters: Any, session: Session, request: gr.Request,
+        parameters: Any, pack: str, session: Session, request: gr.Request,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-        """Edit a picture; `parameters` by name, see /methods. Returns picture, mask, report."""
-        task = task_of(method, parameters)
+        """Edit a picture; `parameters` by name, see /methods. Returns picture, mask, report.
+
+        `pack` is a name that /packs lists.
+        """
+        services = services_for(pack)
+        task = task_of(services, method, parameters)
         order = order_of(image, (source_text, target_text), seed, task, session)
 
         def finished(order: Order) -> tuple[Any, ...]:
@@ -1520,7 +1529,7 @@ def public_endpoints(page: Page) -> None:
 
         yield from page.follow(
             request,
-            functools.partial(workbench.carry_out, page.services, order),
+            functools.partial(workbench.carry_out, services, order),
             lambda update: (None, None, {"ahead": update.ahead}),
             finished,
             lambda text: (None, None, {"status": text}),
@@ -1543,22 +1552,29 @@ def public_endpoints(page: Page) -> None:
             for values in [workbench.preset_values(page.services.pack, method, "")]
         }
 
+    def list_packs() -> dict[str, Any]:
+        """Return every model pack: title, licence, pixels, components and what of them is here."""
+        offered = {page.services.pack.name: page.services.pack} | packs.PACKS
+        return {name: packs_check.listing(pack) for name, pack in offered.items()}
+
     def new_scene(seed: float, session: Session) -> tuple[Any, ...]:
         """Return the toy scene of a seed, its caption and what stands where."""
         toy, _ = remembered_toy(seed, session)
         return toy.image, {"caption": examples.caption(toy.scene), "scene": toy.scene.to_dict()}
 
     page.heavy(
-        trigger.click, edit, [picture, source, target, name, seed, values, page.session],
+        trigger.click, edit, [picture, source, target, name, seed, values, pack, page.session],
         [edited, mask, report], api_name="edit", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(
-        trigger.click, paint, [layout, source, words, name, seed, values, picture],
+        trigger.click, paint, [layout, source, words, name, seed, values, pack, picture],
         [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     trigger.click(polite(list_methods), None, report, api_name="methods")
+    trigger.click(polite(list_packs), None, report, api_name="packs")
     trigger.click(
-        polite(retrieve), [picture, source, target, clip, values, page.session], [edited, report],
+        polite(retrieve), [picture, source, target, clip, values, pack, page.session],
+        [edited, report],
         api_name="retrieve",
     )  # fmt: skip
     trigger.click(polite(new_scene), [seed, page.session], [edited, report], api_name="new_scene")

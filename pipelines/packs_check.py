@@ -9,39 +9,74 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipelines import hub, packs, weights
 from pipelines.errors import InputError
 from pipelines.packs import Component, Pack
 
 
+@dataclass(frozen=True)
+class Looked:
+    """One component as it was found.
+
+    Attributes:
+        role: of a part of a component "role/part".
+        state: "present", "missing" or "damaged".
+        size_bytes: on disk where it is present, else about that of the download.
+        detail: where it is, the command that fetches it, or what is wrong with it.
+    """
+
+    role: str
+    state: str
+    size_bytes: int
+    licence: str
+    detail: str
+
+    @property
+    def is_present(self) -> bool:
+        """Whether it is here and whole."""
+        return self.state == "present"
+
+
 def report(pack: Pack, *, read_all: bool = False) -> tuple[list[str], bool]:
     """Return the lines about a pack, and whether all of it is here and whole."""
     lines = [f"{pack.name}: {pack.title}, {pack.resolution_px} px, {pack.licence}"]
-    is_whole, here_bytes, absent_bytes = True, 0, 0
-    for role, component in flat(pack):
-        licence = component.repository.licence if component.repository else pack.licence
-        try:
-            folder = found(component, read_all=read_all)
-        except InputError as error:
-            folder, state, detail = None, "damaged", str(error)
-        else:
-            state = "missing" if folder is None else "present"
-            detail = advice(component, folder)
-        if folder is None:
-            size_bytes = component.repository.size_bytes if component.repository else 0
-            absent_bytes += size_bytes
-            is_whole = False
-        else:
-            size_bytes = on_disk(component, folder)
-            here_bytes += size_bytes
-        size = f"{'' if folder else 'about '}{hub.megabytes(size_bytes)} MB"
-        lines += [f"  {role:24} {state:8} {size:>14}  {licence}", f"    {detail}"]
+    looked_at = [look(pack, *part, read_all=read_all) for part in flat(pack)]
+    for one in looked_at:
+        size = f"{'' if one.is_present else 'about '}{hub.megabytes(one.size_bytes)} MB"
+        lines.append(f"  {one.role:24} {one.state:8} {size:>14}  {one.licence}")
+        lines.append(f"    {one.detail}")
+    here_bytes = sum(one.size_bytes for one in looked_at if one.is_present)
+    absent_bytes = sum(one.size_bytes for one in looked_at if not one.is_present)
     lines.append(f"  {hub.megabytes(here_bytes)} MB here" if here_bytes else "  nothing here")
     if absent_bytes:
         lines[-1] += f", about {hub.megabytes(absent_bytes)} MB to fetch"
-    return lines, is_whole
+    return lines, all(one.is_present for one in looked_at)
+
+
+def listing(pack: Pack) -> dict[str, Any]:
+    """Return what a pack is and what of it is here, as plain JSON types."""
+    facts = {name: getattr(pack, name) for name in ("title", "licence", "resolution_px", "notes")}
+    parts = [vars(look(pack, *part, read_all=False)) for part in flat(pack)]
+    return {**facts, "components": parts}
+
+
+def look(pack: Pack, role: str, component: Component, *, read_all: bool) -> Looked:
+    """Return what is on this machine of one component."""
+    repository = component.repository
+    licence = repository.licence if repository else pack.licence
+    size_bytes = repository.size_bytes if repository else 0
+    try:
+        folder = found(component, read_all=read_all)
+    except InputError as error:
+        return Looked(role, "damaged", size_bytes, licence, str(error))
+    if folder is None:
+        return Looked(role, "missing", size_bytes, licence, advice(component, None))
+    size_bytes = on_disk(component, folder)
+    return Looked(role, "present", size_bytes, licence, advice(component, folder))
 
 
 def flat(pack: Pack) -> Iterator[tuple[str, Component]]:

@@ -18,14 +18,15 @@ from types import MappingProxyType
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from pipelines import hub, weights
+from pipelines import devices, hub, weights
 from pipelines.devices import Device
 from pipelines.diffusion.schedule import EpsModel, NoiseSchedule, epsilon_from_v
-from pipelines.models import text_encoders
+from pipelines.models import residence, text_encoders
 from pipelines.models.parts import open_part, weights_of
+from pipelines.models.residence import Residence
 from pipelines.models.text_encoders import Sampled, SecondText
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ MAX_BATCH = 64
 """Samples of the toybox's 32 x 32 cells in one UNet call; see `LatentDiffusion.max_batch`."""
 MIN_BATCH = 3
 """Samples that one call takes whatever their size: Prompt-to-Prompt's three branches."""
+ENCODERS, AUTOENCODER, UNET = range(3)
+"""Groups of networks that are needed together, as `Residence` counts them."""
 NOWHERE: Mapping[str, Path] = MappingProxyType({})
 
 
@@ -52,6 +55,7 @@ class LatentDiffusion:
         fingerprint: hash of the weights.
         origin: where they came from, with the commit where the hub gave one.
         resolution: side of its pictures in pixels.
+        residence: what lets the networks take turns on a device too small for all; None usually.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class LatentDiffusion:
         fingerprint: str,
         origin: str = "",
         second_text: SecondText | None = None,
+        turns_on: torch.device | None = None,
     ) -> None:
         self.vae = vae.eval().requires_grad_(False)
         self.text_encoder = text_encoder.eval().requires_grad_(False)
@@ -73,6 +78,9 @@ class LatentDiffusion:
         self.schedule = NoiseSchedule.from_config(scheduler_config)
         self.fingerprint, self.origin = fingerprint, origin
         self.second_text = second_text
+        encoders = [self.text_encoder, *([second_text.encoder] if second_text else [])]
+        groups = encoders, [self.vae], [self.unet]
+        self.residence = None if turns_on is None else Residence(turns_on, groups)
         if second_text is not None:
             second_text.encoder.eval().requires_grad_(False)
             with torch.no_grad():  # transformers hooks an encoder when first asked for inner layers
@@ -116,16 +124,24 @@ class LatentDiffusion:
             vae.enable_slicing()  # one picture at a time: the same pixels, less memory
         unet = open_part(UNet2DConditionModel, folder / "unet", dtype)
         text_encoder = open_part(CLIPTextModel, folder / "text_encoder", dtype)
+        second_text = second_text_of(folder, device)
         sources = [folder, *parts.values()]
+        encoders = [text_encoder, *([second_text.encoder] if second_text else [])]
+        size_bytes = sum(bytes_of(part) for part in (vae, unet, *encoders))
+        offload = devices.must_offload(device.name, size_bytes, devices.free_bytes(device))
+        home = residence.REST if offload else target
+        for encoder in encoders:
+            encoder.to(home)
         return cls(
-            vae.to(target, memory_format=torch.channels_last),
-            text_encoder.to(target),
+            vae.to(home, memory_format=torch.channels_last),
+            text_encoder,
             CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True),
-            unet.to(target, memory_format=torch.channels_last),
+            unet.to(home, memory_format=torch.channels_last),
             json.loads((folder / "scheduler" / "scheduler_config.json").read_text()),
             fingerprint=weights.fingerprint(folder, used_weights(folder, vae_folder)),
             origin=", ".join(hub.origin(source) for source in sources),
-            second_text=second_text_of(folder, device),
+            second_text=second_text,
+            turns_on=target if offload else None,
         )
 
     def with_unet(self, unet: UNet2DConditionModel) -> LatentDiffusion:
@@ -139,8 +155,17 @@ class LatentDiffusion:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
-        return self.unet.device
+        """Where the networks compute."""
+        return self.unet.device if self.residence is None else self.residence.device
+
+    @property
+    def is_offloaded(self) -> bool:
+        """Whether the networks take turns on the device."""
+        return self.residence is not None
+
+    def _bring(self, group: int) -> None:
+        if self.residence is not None:
+            self.residence.bring(group)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -153,7 +178,7 @@ class LatentDiffusion:
         parts = [self.vae, self.text_encoder, self.unet]
         parts += [self.second_text.encoder] if self.second_text is not None else []
         parts += [self.unet] if pays_to_freeze(self.unet) else []
-        return sum(p.numel() * p.element_size() for part in parts for p in part.parameters())
+        return sum(bytes_of(part) for part in parts)
 
     def warm_up(self) -> None:
         """Do now what the first prediction would wait for; `unet` may not change from then on."""
@@ -161,7 +186,8 @@ class LatentDiffusion:
 
     @functools.cached_property
     def _frozen(self) -> Callable[..., Tensor] | None:
-        return frozen(self.unet, self.tokenizer.model_max_length)
+        is_here = self.residence is None
+        return frozen(self.unet, self.tokenizer.model_max_length) if is_here else None
 
     @property
     def max_batch(self) -> int:
@@ -171,17 +197,20 @@ class LatentDiffusion:
 
     def encode_images(self, images: Tensor) -> Tensor:
         """Return latents0 (B, C, h, w) float32 of images in [-1, 1]: the posterior's mode."""
+        self._bring(AUTOENCODER)
         encoded = self.vae.encode(images.to(self.device, self.vae.dtype))
         latents = encoded.latents if hasattr(encoded, "latents") else encoded.latent_dist.mode()
         return latents.float() * self.vae.config.scaling_factor
 
     def decode_latents(self, latents0: Tensor) -> Tensor:
         """Return images (B, 3, H, W) float32 in [-1, 1] of latents0."""
+        self._bring(AUTOENCODER)
         latents = (latents0 / self.vae.config.scaling_factor).to(self.vae.dtype)
         return self.vae.decode(latents).sample.float().clamp(-1, 1)
 
     def embed_text(self, texts: Sequence[str]) -> Tensor:
         """Return text_embeds (B, L, D); the part of a text beyond L tokens is cut."""
+        self._bring(ENCODERS)
         if self.second_text is None:
             return text_encoders.embed(self.text_encoder, self.tokenizer, texts)
         return text_encoders.embed_twice(self.text_encoder, self.tokenizer, self.second_text, texts)
@@ -197,6 +226,7 @@ class LatentDiffusion:
         return self._eps_model(latents, t, text_embeds)
 
     def _network(self, latents: Tensor, t: int | Tensor, text_embeds: Tensor) -> Tensor:
+        self._bring(UNET)
         size = len(latents)
         times = torch.as_tensor(t, device=latents.device).expand(size)
         text = text_embeds.expand(size, -1, -1)
@@ -220,12 +250,16 @@ def second_text_of(folder: Path, device: Device) -> SecondText | None:
     if not (folder / "text_encoder_2").is_dir():
         return None
     index = json.loads((folder / "model_index.json").read_text())
-    encoder = open_part(CLIPTextModelWithProjection, folder / "text_encoder_2", device.dtype)
     return SecondText(
-        encoder.to(device.torch_device),
+        open_part(CLIPTextModelWithProjection, folder / "text_encoder_2", device.dtype),
         CLIPTokenizer.from_pretrained(folder / "tokenizer_2", local_files_only=True),
         zero_empty=bool(index.get("force_zeros_for_empty_prompt", False)),
     )
+
+
+def bytes_of(network: nn.Module) -> int:
+    """Return the bytes of a network's weights."""
+    return sum(p.numel() * p.element_size() for p in network.parameters())
 
 
 def used_weights(folder: Path, vae_folder: Path) -> list[Path]:
@@ -241,7 +275,7 @@ def pays_to_freeze(unet: UNet2DConditionModel) -> bool:
 
     Not with conditions beside the text, which Stable Diffusion XL has.
     """
-    is_small = sum(p.numel() * p.element_size() for p in unet.parameters()) <= FROZEN_BYTES
+    is_small = bytes_of(unet) <= FROZEN_BYTES
     is_plain = unet.config.addition_embed_type is None
     return is_small and is_plain and unet.device.type == "cpu" and unet.dtype == torch.float32
 
