@@ -39,6 +39,7 @@ from pipelines import (
     gallery,
     images,
     inspection,
+    leases,
     packs,
     packs_check,
     params,
@@ -364,15 +365,17 @@ def run_controls(label: str, elem_id: str) -> tuple[gr.Button, gr.Button]:
     return run, gr.Button("Stop", interactive=False, elem_id=f"stop_{elem_id}", min_width=90)
 
 
-def parameter_control(spec: params.ParamSpec, value: Any) -> gr.components.Component:
-    """Return the control that a declared parameter asks for."""
+def parameter_control(
+    spec: params.ParamSpec, value: Any, options: Sequence[str] = ()
+) -> gr.components.Component:
+    """Return the control that a declared parameter asks for; `options` stand for its own."""
     named = {"label": spec.label, "info": spec.help, "value": value}
     if spec.kind == "flag":
         return gr.Checkbox(**named)
     if spec.kind == "text":
         return gr.Textbox(max_length=params.MAX_TEXT, **named)
     if spec.kind == "choice":
-        return gr.Radio(choices=list(spec.options), **named)
+        return gr.Radio(choices=list(options or spec.options), **named)
     return gr.Slider(spec.low, spec.high, step=spec.step, buttons=[], **named)
 
 
@@ -443,7 +446,7 @@ def method_controls(
     )
     if presets:
         preset = gr.Radio(list(presets), value=first, label="Preset", elem_id="preset")
-    controls = {}
+    controls, by_pack = {}, {}
     accordions: dict[str, gr.Accordion] = {}
     for method in offered:
         specs = params.specs(method.load_params())
@@ -456,8 +459,10 @@ def method_controls(
         with accordions[method.name]:
             gr.Markdown(f"{method.summary} <small>{html.escape(method.paper)}</small>")
             for spec in specs:
-                control = parameter_control(spec, values[spec.name])
-                controls[method.name, spec.name] = control
+                offer = leases.options(pack, spec)
+                controls[method.name, spec.name] = parameter_control(spec, values[spec.name], offer)
+                if spec.among:
+                    by_pack[method.name, spec.name] = spec
 
     def choose_preset(pack_name: str, title: str = "") -> list[Any]:
         chosen_pack = page.services_for(pack_name).pack
@@ -465,7 +470,14 @@ def method_controls(
             name: workbench.preset_values(chosen_pack, METHODS[name], presets.get(title, ""))
             for name in accordions
         }
-        return [values[method][name] for method, name in controls]
+
+        def shown(method: str, name: str) -> Any:
+            spec = by_pack.get((method, name))
+            offer = spec and list(leases.options(chosen_pack, spec))
+            value = values[method][name]
+            return gr.Radio(choices=offer, value=value) if offer else value
+
+        return [shown(*key) for key in controls]
 
     def show_settings(picked: list[str]) -> list[Any]:
         return [gr.Accordion(visible=name in picked) for name in accordions]
@@ -1544,7 +1556,11 @@ def public_endpoints(page: Page) -> None:
                 "summary": method.summary,
                 "paper": method.paper,
                 "parameters": [
-                    vars(spec) | {"default": values[spec.name]}
+                    {
+                        **vars(spec),
+                        "default": values[spec.name],
+                        "options": leases.options(page.services.pack, spec),
+                    }
                     for spec in params.specs(method.load_params())
                 ],
             }

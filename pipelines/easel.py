@@ -245,7 +245,7 @@ def further(
     Raises:
         InputError: the pack has no segmentation network, and the method cannot do without.
     """
-    with models_for(services.cache, services.pack, method) as more:
+    with models_for(services.cache, services.pack, method, {}) as more:
         if order.picture is not None and "initial" in method.takes:
             square, _ = images.fit(order.picture, model.resolution)
             more["initial"] = images.to_tensor([square], model.resolution).to(model.device)

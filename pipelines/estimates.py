@@ -107,7 +107,8 @@ def estimate(
         for method, values in chosen
     ]
     times = [meter.seconds(pack.name, method, cost) for method, cost in costs]
-    roles = dict.fromkeys(role for method, _ in costs for role in leases.roles_of(pack, method))
+    used = (role for method, values in chosen for role in leases.roles_of(pack, method, values))
+    roles = dict.fromkeys(used)
     known = cache.device
     loaded = {e.name: e.nbytes for e in cache.state() if e.nbytes}
     sizes = {role: weights_bytes(pack.component(role), known) for role in roles}

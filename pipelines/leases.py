@@ -6,27 +6,35 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+from pipelines.errors import InputError
 from pipelines.model_cache import ModelCache
 from pipelines.packs import Pack
+from pipelines.params import ParamSpec
 from pipelines.registry import Method
 from pipelines.repositories import OPENAI_CLIPS
 from pipelines.results import OnStep
 
 CLIPS = {"dual_encoder", *(f"openai_clip/{name}" for name in OPENAI_CLIPS)}
 """Kinds of components that embed pictures and texts."""
+ALL = "all"
 
 
 @contextmanager
 def models_for(
-    cache: ModelCache, pack: Pack, method: Method, on_step: OnStep | None = None
+    cache: ModelCache,
+    pack: Pack,
+    method: Method,
+    values: Mapping[str, object],
+    on_step: OnStep | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Lease what `method.takes` names; give it by keyword.
+    """Lease what `method.takes` names; give it by keyword; of the CLIPs those that `values` choose.
 
     "space" is the autoencoder to optimise in, where the pack has one for that (a VQGAN).
 
     Raises:
         InputError: the pack has no such model.
     """
+    roles = chosen_encoders(pack, values) if "clips" in method.takes else []
     with ExitStack() as leases:
 
         def lease(role: str) -> Any:
@@ -37,7 +45,7 @@ def models_for(
         if "segmenter" in method.takes:
             models["segmenter"] = lease("scene_segmenter")
         if "clips" in method.takes:
-            models["clips"] = {role: lease(role) for role in encoders(pack) or ["clip_vit"]}
+            models["clips"] = {role: lease(role) for role in roles}
             if "vqgan" in pack.components:
                 models["space"] = lease("vqgan")
         if "perceptual" in method.takes:
@@ -50,11 +58,30 @@ def encoders(pack: Pack) -> list[str]:
     return [role for role, part in pack.components.items() if part.kind in CLIPS]
 
 
-def roles_of(pack: Pack, method: Method) -> list[str]:
+def options(pack: Pack, spec: ParamSpec) -> tuple[str, ...]:
+    """Return what a choice offers with a pack."""
+    return (*spec.options, *(encoders(pack) if spec.among == "clips" else ()))
+
+
+def chosen_encoders(pack: Pack, values: Mapping[str, object]) -> list[str]:
+    """Return the roles of the dual encoders that FlexIT's parameters choose.
+
+    Raises:
+        InputError: the pack has none, or not the one that is named.
+    """
+    roles, networks = encoders(pack), values.get("networks", ALL)
+    if not roles:
+        raise InputError(f"The pack “{pack.title}” has no CLIP for this. Choose another pack.")
+    if networks not in (ALL, *roles):
+        raise InputError(f"CLIP networks must be one of: {', '.join((ALL, *roles))}.")
+    return roles if networks == ALL else [str(networks)]
+
+
+def roles_of(pack: Pack, method: Method, values: Mapping[str, object]) -> list[str]:
     """Return the roles of all models that a method has in memory while it runs."""
     roles = ["latent_diffusion"]
     roles += ["scene_segmenter"] if "segmenter" in method.takes else []
-    roles += [*encoders(pack), "vqgan"] if "clips" in method.takes else []
+    roles += [*chosen_encoders(pack, values), "vqgan"] if "clips" in method.takes else []
     roles += ["lpips_loss"] if "perceptual" in method.takes else []
     return [role for role in roles if role in pack.components]
 

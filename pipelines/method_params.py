@@ -115,9 +115,7 @@ class FlexITParams:
     networks: str = choice(
         "all",
         "all",
-        "clip_vit",
-        "clip_resnet",
-        "clip_resnet_large",
+        among="clips",
         help="the CLIP networks that are followed: the ensemble or one",
         label="CLIP networks",
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -39,6 +40,8 @@ class ParamSpec:
     Attributes:
         kind: "int" or "float" (low, high, step hold), "choice" (options hold), "flag" or "text".
         help: one phrase for the visitor, units included.
+        among: "clips" where the roles of the pack's dual encoders are options too; whoever knows
+            the pack adds them, and refuses what it has not (`leases`).
     """
 
     name: str
@@ -50,6 +53,7 @@ class ParamSpec:
     step: Number | None
     options: tuple[str, ...]
     help: str
+    among: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class _Declared:
     high: Number | None = None
     step: Number | None = None
     options: tuple[str, ...] = ()
+    among: str = ""
 
 
 def ranged(
@@ -82,17 +87,16 @@ def ranged(
     return field(default=default, metadata={_KEY: declared})
 
 
-def choice(default: str, *options: str, help: str = "", label: str = "") -> Any:
-    """Declare one of several strings.
+def choice(default: str, *options: str, help: str = "", label: str = "", among: str = "") -> Any:
+    """Declare one of several strings; `among` as in `ParamSpec`.
 
     Raises:
         ValueError: the default is not among the options, or an option is listed twice.
     """
     if default not in options or len(set(options)) < len(options):
         raise ValueError(f"default {default!r} must be one of the different options {options}")
-    return field(
-        default=default, metadata={_KEY: _Declared("choice", help, label, options=options)}
-    )
+    declared = _Declared("choice", help, label, options=options, among=among)
+    return field(default=default, metadata={_KEY: declared})
 
 
 def flag(default: bool, help: str, label: str = "") -> Any:
@@ -152,6 +156,7 @@ def _spec(params_class: type[DataclassInstance], item: Field[Any]) -> ParamSpec:
         step=declared.step,
         options=declared.options,
         help=declared.help,
+        among=declared.among,
     )
 
 
@@ -168,7 +173,7 @@ def _checked(value: object, spec: ParamSpec) -> Number | str | bool:
             raise InputError(f"{spec.label} must be on or off.")
         return value
     if spec.kind == "choice":
-        if not isinstance(value, str) or value not in spec.options:
+        if not isinstance(value, str) or not (value in spec.options or _may_be_role(value, spec)):
             raise InputError(f"{spec.label} must be one of: {', '.join(spec.options)}.")
         return value
     if spec.kind == "text":
@@ -176,6 +181,10 @@ def _checked(value: object, spec: ParamSpec) -> Number | str | bool:
             raise InputError(f"{spec.label} must be a text of at most {MAX_TEXT} characters.")
         return " ".join(value.split())
     return _checked_number(value, spec)
+
+
+def _may_be_role(value: str, spec: ParamSpec) -> bool:
+    return bool(spec.among) and re.fullmatch("[a-z0-9_]{1,40}", value) is not None
 
 
 def _checked_number(value: object, spec: ParamSpec) -> Number:

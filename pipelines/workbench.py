@@ -237,7 +237,7 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
         order.notes += prompt_notes.notes(model, services.pack, texts, values)
         for one in order.tasks:
             order.doing = one.title
-            with models_for(services.cache, services.pack, one.method, on_step) as more:
+            with models_for(services.cache, services.pack, one.method, one.values, on_step) as more:
                 keywords = {name: other for name, other in more.items() if name != "space"}
                 edit = functools.partial(
                     text_edit.edit, one.method.name, more.get("space", model), order.picture,

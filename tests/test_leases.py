@@ -2,11 +2,13 @@ import dataclasses
 
 import pytest
 
-from pipelines import examples, workbench
+from pipelines import examples, params, workbench
 from pipelines.errors import InputError
 from pipelines.jobs import Gate
-from pipelines.leases import models_for
+from pipelines.leases import models_for, options, roles_of
 from pipelines.memo import Memo
+from pipelines.method_params import FlexITParams
+from pipelines.packs import PACKS
 from pipelines.registry import METHODS
 
 
@@ -23,14 +25,44 @@ def leased(cache):
 
 def test_a_method_holds_what_it_takes_while_it_runs(services):
     encoders = {"clip_vit", "clip_resnet", "clip_resnet_large"}
-    with models_for(services.cache, services.pack, METHODS["flexit"]) as models:
+    with models_for(services.cache, services.pack, METHODS["flexit"], {}) as models:
         assert leased(services.cache) == {*encoders, "lpips_loss"}
         assert set(models["clips"]) == encoders
         assert models["perceptual"].network.pnet_type == "squeeze"
     assert leased(services.cache) == set()
-    with models_for(services.cache, services.pack, METHODS["diffedit"]) as models:
+    with models_for(services.cache, services.pack, METHODS["diffedit"], {}) as models:
         assert models == {}
         assert leased(services.cache) == set()
+
+
+def test_flexit_follows_the_networks_of_its_own_pack(services):
+    flexit, (spec,) = METHODS["flexit"], (
+        one for one in params.specs(FlexITParams) if one.name == "networks"
+    )  # fmt: skip
+    published = ("clip_rn50", "clip_rn50x4", "clip_rn50x16", "clip_vit_b_32", "clip_vit_b_16")
+    assert options(PACKS["sd15"], spec) == ("all", *published)
+    assert set(options(services.pack, spec)) == {
+        "all",
+        "clip_vit",
+        "clip_resnet",
+        "clip_resnet_large",
+    }
+    one = {"networks": "clip_resnet"}
+    with models_for(services.cache, services.pack, flexit, one) as models:
+        assert set(models["clips"]) == {"clip_resnet"}
+        assert leased(services.cache) == {"clip_resnet", "lpips_loss"}
+    assert set(roles_of(PACKS["sd15"], flexit, {"networks": "clip_rn50"})) == {
+        "latent_diffusion", "clip_rn50", "vqgan", "lpips_loss",
+    }  # fmt: skip
+    task = workbench.task("flexit", {"networks": "clip_rn50"})
+    with pytest.raises(
+        InputError, match="CLIP networks must be one of: all, clip_resnet, clip_vit"
+    ):
+        with models_for(services.cache, services.pack, flexit, task.values):
+            pass
+    for wrong in ("clip rn50", "../x", "", "x" * 41, 7, None):
+        with pytest.raises(InputError, match="CLIP networks must be one of"):
+            workbench.task("flexit", {"networks": wrong})
 
 
 def test_a_pack_without_the_models_gets_a_sentence(services):
@@ -40,7 +72,7 @@ def test_a_pack_without_the_models_gets_a_sentence(services):
         components={role: p for role, p in components.items() if p.kind != "dual_encoder"},
     )
     with pytest.raises(InputError, match="another pack"):
-        with models_for(services.cache, few, METHODS["flexit"]):
+        with models_for(services.cache, few, METHODS["flexit"], {}):
             pass
 
 
