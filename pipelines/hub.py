@@ -81,6 +81,13 @@ def here(
         return cached(repository)
     absent = missing(folder, repository.files)
     if absent and all(missing(folder, files) for files in repository.instead):
+        if any(folder.rglob("*.pkl")):
+            raise InputError(
+                f"The model folder {folder} has a pickle (.pkl), which would run code of its own "
+                f"and is never opened. Put {absent[0]} there instead: NVIDIA's networks exist as "
+                "checkpoints of rosinality/stylegan2-pytorch, whose convert_weight.py makes them "
+                "from a pickle that you trust."
+            )
         raise InputError(
             f"The model folder {folder} has no {absent[0]}. Put it there, or take"
             f" the folder out of {VARIABLE}."

@@ -158,6 +158,10 @@ LOADERS: dict[str, Loader] = {
     "face_judge": _load_with("pipelines.models.face_judge:FaceJudge.from_folder"),
     "scene_segmenter": _load_with("pipelines.models.segmenter:SceneSegmenter.from_folder"),
     "perceptual_published": _load_with("pipelines.models.perceptual:Perceptual.from_published"),
+    "published_generator": _load_with("pipelines.models.published_faces:open_generator"),
+    "published_face_parser": _load_with(
+        "pipelines.models.published_faces:PublishedFaceParser.from_published"
+    ),
     "vqgan": _load_with("pipelines.models.vqgan:VQGAN.from_folder"),
     **{
         f"openai_clip/{name}": _load_with(
@@ -295,6 +299,26 @@ PACKS: dict[str, Pack] = {
                 for name in ("zestguide", "zestguide_pww")
             },
             notes="Photographs at 1024 pixels; too slow without a GPU.",
+        ),
+        Pack(
+            name="ffhq",
+            title="FFHQ faces",
+            licence=repositories.STYLEGAN2_FFHQ.licence,
+            resolution_px=1024,
+            components={
+                "face_stylegan2": Component(
+                    "published_generator", "stylegan2-ffhq", repositories.STYLEGAN2_FFHQ
+                ),
+                "face_parser": Component(
+                    "published_face_parser", "face-parsing", repositories.FACE_PARSER
+                ),
+                "lpips_loss": _FLEXIT["lpips_loss"],
+                **_OPENAI_CLIPS,
+            },
+            notes="Photographed faces for Face sliders, and nothing else. A picture of your own "
+            "cannot be taken in yet: the published encoder (e4e) needs faces aligned by landmarks, "
+            "which would need a model that we cannot ship. Its files are found in the folder that "
+            f"{hub.VARIABLE} names, or fetched.",
         ),
     )
 }

@@ -78,6 +78,20 @@ VQGAN = Repository(  # FlexIT's 1024 codes; other copies of the name have 16384,
     instead=(("config.json", "diffusion_pytorch_model.safetensors"), ("last.ckpt",)),
 )
 
+STYLEGAN2_FFHQ = Repository(  # rosinality's own copy is on Google Drive: instead of the mirror
+    ids=("AIRI-Institute/HairFastGAN",),
+    files=("pretrained_models/StyleGAN/ffhq.pt",),
+    licence="NVIDIA Source Code License (non-commercial)",
+    size_bytes=381_000_000,
+    instead=(("stylegan2-ffhq-config-f.pt",), ("ffhq.pt",)),
+)
+FACE_PARSER = Repository(
+    ids=("jonathandinu/face-parsing",),
+    files=("config.json", "model.safetensors"),
+    licence="MIT code, CelebAMask-HQ data (non-commercial)",
+    size_bytes=339_000_000,
+)
+
 VGG16 = Repository(  # torchvision's weights; those of LPIPS's layers come with the package
     ids=("timm/vgg16.tv_in1k",),
     files=("model.safetensors",),

@@ -216,7 +216,8 @@ def _gb(nbytes: int) -> str:
 
 def pack(chosen: Pack) -> str:
     """Return what a pack is: licence, resolution, size, and whether it is on this machine."""
-    model = chosen.component("latent_diffusion")
+    roles = chosen.components
+    model = roles.get("latent_diffusion") or next(iter(roles.values()))  # faces have none
     facts = [f"<b>{escape(chosen.title)}</b>", f"licence {escape(chosen.licence)}"]
     facts.append(f"{chosen.resolution_px} × {chosen.resolution_px} pixels")
     try:

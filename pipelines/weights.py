@@ -85,14 +85,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
         check_safetensors(path)
         return load_file(path)
-    loaded = _unpickled_data(path)
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+    loaded = read_checkpoint(path)
+    if isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     import torch
 
+    return {name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+
+
+def read_checkpoint(path: Path) -> Mapping[str, Any]:
+    """Return what a torch checkpoint holds by name, which is data only.
+
+    Raises:
+        InputError: the file is cut off, would run code, or holds nothing by name.
+    """
+    loaded = _unpickled_data(path)
     if not isinstance(loaded, Mapping):
         raise InputError(f"{path} holds no tensors by name: it is no checkpoint of a network.")
-    return {name: value for name, value in loaded.items() if isinstance(value, torch.Tensor)}
+    return loaded
 
 
 def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:

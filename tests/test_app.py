@@ -15,7 +15,6 @@ import requests
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from tiny_sd import write_sd
 
 import app
 from pipelines import recipes
@@ -88,34 +87,6 @@ def test_methods_are_described_as_declared(client):
     assert list(described) == [method.name for method in app.METHODS.values()]
     strength = next(p for p in described["diffedit"]["parameters"] if p["name"] == "strength")
     assert strength["low"] < strength["default"] < strength["high"]
-
-
-def test_packs_are_listed_with_licence_size_and_what_is_here(client):
-    listed = client.predict(api_name="/packs")
-    assert list(listed) == list(app.packs.PACKS)
-    assert {part["state"] for part in listed["toybox"]["components"]} == {"present"}
-    xl = {part["role"]: part for part in listed["sdxl"]["components"]}
-    assert listed["sdxl"]["resolution_px"] == 1024
-    assert xl["latent_diffusion"]["size_bytes"] > 6e9
-    assert "Open RAIL++-M" in xl["latent_diffusion"]["licence"]
-    assert xl["latent_diffusion/vae"]["licence"] == "MIT"
-
-
-def test_another_pack_is_asked_for_by_name(client, watched_cache, monkeypatch, tmp_path):
-    known = {**app.packs.PACKS, **watched_cache._packs}
-    monkeypatch.setattr(watched_cache, "_packs", known)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "Please choose one of the model packs: toybox, sd15" in refused(client, pack="sd99")
-    small = {"method": "sdedit", "pack": "sd15", "parameters": {"num_steps": 5}}
-    with pytest.raises(AppError, match="stable-diffusion-v1-5.*MB.*OpenRAIL-M"):
-        edit(client, **small)
-    write_sd(tmp_path / "own" / "sd15")
-    monkeypatch.setenv("SEMEDIT_MODELS", str(tmp_path / "own"))
-    recipe = edit(client, **small)[2]["recipe"]
-    assert (recipe["pack"], recipe["weights"]) == ("sd15", "sd15")
-    assert recipe["parameters"]["guidance_scale"] == 7.5  # the pack's own default
-    watched_cache.evict_idle()
 
 
 def test_a_new_scene_is_its_seed(client):

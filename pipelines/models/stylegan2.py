@@ -267,7 +267,7 @@ class StyleGAN2(nn.Module):
         """Load a checkpoint in the layout of rosinality/stylegan2-pytorch, read as tensors only."""
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
         state = rosinality_state(checkpoint["g_ema"], checkpoint["latent_avg"])
-        model = cls(_config_of(state))
+        model = cls(config_of(state))
         model.load_state_dict(state, strict=True)
         return model.float().eval().requires_grad_(False).to(device.torch_device)
 
@@ -320,7 +320,8 @@ def _our_value(key: str, value: Tensor) -> Tensor:
     return value.flatten() if is_colour_bias else value
 
 
-def _config_of(state: Mapping[str, Tensor]) -> StyleGAN2Config:
+def config_of(state: Mapping[str, Tensor]) -> StyleGAN2Config:
+    """Return the sizes of a generator, read off its own state."""
     mapping = sum(key.startswith("mapping_net.") for key in state) // 2
     blocks = sum(key.startswith("to_rgbs.") and key.endswith(".bias") for key in state) // 2
     channels = tuple(state[f"to_rgbs.{k}.weight"].shape[1] for k in range(blocks))
