@@ -303,3 +303,19 @@ class Clip2GanEditParams:
         "inverted",
         help="start from CLIP's impression of the face, as published, or from its inversion",
     )
+
+
+@dataclass(frozen=True)
+class FaceParams(Clip2GanParams):
+    """Where Face sliders gets a face from: the noise for texts, the rest for pictures."""
+
+    base: str = choice(
+        "inverted",
+        "inverted",
+        "mapped",
+        help="a picture is read by the inversion encoder, or by CLIP and the mapper, as published",
+        label="A picture is read by",
+    )
+    refine_steps: int = ranged(
+        40, 5, 100, 5, "steps that bring the code closer to the picture", "Refinement"
+    )

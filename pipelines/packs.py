@@ -156,6 +156,10 @@ LOADERS: dict[str, Loader] = {
     "face_inversion": _load_with("pipelines.models.inversion:InversionEncoder.from_folder"),
     "face_identity": _load_with("pipelines.models.face_identity:FaceIdentity.from_folder"),
     "face_judge": _load_with("pipelines.models.face_judge:FaceJudge.from_folder"),
+    "face_parser": _load_with("pipelines.models.face_parser:FaceParser.from_folder"),
+    "face_clip": _load_with("pipelines.models.dual_encoder:DualEncoder.from_folder"),
+    "stylegan2": _load_with("pipelines.models.stylegan2:StyleGAN2.from_folder"),
+    "directions": _load_with("pipelines.models.direction_set:DirectionSet.from_folder"),
     "scene_segmenter": _load_with("pipelines.models.segmenter:SceneSegmenter.from_folder"),
     "perceptual_published": _load_with("pipelines.models.perceptual:Perceptual.from_published"),
     "published_generator": _load_with("pipelines.models.published_faces:open_generator"),
@@ -170,6 +174,18 @@ LOADERS: dict[str, Loader] = {
         for name in repositories.OPENAI_CLIPS
     },
 }
+
+FACES = {
+    "face_stylegan2": Component("stylegan2", "toybox/face_stylegan2"),
+    "face_parser": Component("face_parser", "toybox/face_parser"),
+    "face_inversion": Component("face_inversion", "toybox/face_inversion"),
+    "face_identity": Component("face_identity", "toybox/face_identity"),
+    "face_judge": Component("face_judge", "toybox/face_judge"),
+    "latent_mapper": Component("latent_mapper", "toybox/latent_mapper"),
+    "clip_faces": Component("face_clip", "toybox/clip_faces"),
+    "lelsd": Component("directions", "toybox/lelsd"),
+}
+"""The second world of the toybox, which Face sliders shows; none of the other tabs reads it."""
 
 _OPENAI_CLIPS = {
     f"clip_{name.removesuffix('-quickgelu').replace('-', '_').lower()}": Component(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 VIEW_PX = 512
 TINT = (255, 45, 125)
 OUTLINE = (0, 229, 255)  # far from every colour of the heat map
 _DIMMED = 0.35
+_MARGIN_PX = 22  # above and beside a sheet, for its titles
 _RIM = 0.004  # width of the mask's outline as a fraction of the picture
 
 # Inferno (matplotlib, CC0) at even distances: dark to light, readable without colour vision.
@@ -60,6 +61,27 @@ def heat(
     pixels = np.array(picture)
     pixels[_outline(np.asarray(inside), 1)] = OUTLINE
     return Image.fromarray(pixels)
+
+
+def sheet(
+    rows: Sequence[Sequence[Image.Image]], across: Sequence[str], down: Sequence[str]
+) -> Image.Image:
+    """Return pictures of one size in rows, columns titled `across` above, rows `down` beside."""
+    width, height = rows[0][0].size
+    size = (_MARGIN_PX + width * len(across), _MARGIN_PX + height * len(down))
+    canvas, font = Image.new("RGB", size, "white"), ImageFont.load_default(12)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            canvas.paste(picture, (_MARGIN_PX + j * width, _MARGIN_PX + i * height))
+    for j, title in enumerate(across):
+        centre = _MARGIN_PX + (j + 0.5) * width, _MARGIN_PX / 2
+        ImageDraw.Draw(canvas).text(centre, title, "black", font, anchor="mm")
+    for i, title in enumerate(down):
+        column = Image.new("RGB", (height, _MARGIN_PX), "white")
+        centre = height / 2, _MARGIN_PX / 2
+        ImageDraw.Draw(column).text(centre, title, "black", font, anchor="mm")
+        canvas.paste(column.rotate(90, expand=True), (0, _MARGIN_PX + i * height))
+    return canvas
 
 
 def label_colours(

@@ -34,6 +34,7 @@ from pipelines.results import EditResult, OnStep
 if TYPE_CHECKING:
     from pipelines.data.spec import Scene
     from pipelines.easel import Painted
+    from pipelines.faces import Desk
     from pipelines.gallery import Query
     from pipelines.image_collections import Collection
     from pipelines.inspection import Inspected
@@ -72,6 +73,7 @@ class Session:
         layout, paintings: what Segmentation to image loaded last, and painted last.
         query, collection: the picture in hand in Retrieval, and the visitor's own pictures.
         rows: (number, scene) of pictures of the retrieval set, by their fingerprints.
+        desk: what Face sliders has in hand.
     """
 
     def __init__(self) -> None:
@@ -84,6 +86,7 @@ class Session:
         self.query: Query | None = None
         self.collection: Collection | None = None
         self.rows: dict[str, tuple[int, Scene]] = {}
+        self.desk: Desk | None = None
         self._toys: OrderedDict[str, tuple[str, Toy]] = OrderedDict()
 
     def remember(self, name: str, toy: Toy) -> None:
@@ -200,8 +203,7 @@ def task(name: str, values: Mapping[str, object], tab: str = "text_edit") -> Tas
     if name not in offered:
         raise InputError(f"The method must be one of: {', '.join(offered)}.")
     method = offered[name]
-    built = params.build(method.load_params(), values)
-    return Task(method, method.title, params.to_dict(built))
+    return Task(method, method.title, params.to_dict(params.build(method.load_params(), values)))
 
 
 def sweep_tasks(one: Task) -> list[Task]:
@@ -371,9 +373,7 @@ def inferred_source(
 
 def true_mask(toy: Toy | None, source_text: str, target_text: str) -> Mask | None:
     """Return where a toy picture holds what the texts disagree about; None if nobody knows."""
-    if toy is None:
-        return None
-    return verdicts.true_mask(toy.scene, toy.labels, source_text, target_text)
+    return toy and verdicts.true_mask(toy.scene, toy.labels, source_text, target_text)
 
 
 # ---------------------------------------------------------------- checks

@@ -49,6 +49,7 @@ class WatchedCache(ModelCache):
 @pytest.fixture(scope="session")
 def untrained_pack(tmp_path_factory):
     """The toybox's pack entry over small untrained networks: a second to write, fast to run."""
+    from face_models import write_faces
     from safetensors.torch import save_file
     from tiny_pack import (
         VISION,
@@ -74,10 +75,11 @@ def untrained_pack(tmp_path_factory):
     for role, net in {"lpips_loss": "squeeze", "lpips_eval": "alex"}.items():
         write_perceptual(net, folder / role)
     write_retrieval_set(folder / "retrieval", [folder / f"clip_{size}" for size in VISION])
+    write_faces(folder)
     toybox = packs.find("toybox")
     components = {
         role: dataclasses.replace(part, source=str(folder / part.source.rpartition("/")[2]))
-        for role, part in toybox.components.items()
+        for role, part in {**toybox.components, **packs.FACES}.items()
     }
     return dataclasses.replace(toybox, components=components)
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from face_models import pictures, seeded, tiny_encoder, tiny_generator, tiny_mapper
+from face_models import pictures, seeded, tiny_encoder, tiny_generator, tiny_mapper, write_judges
 from tiny_pack import CPU, write_clip, write_perceptual
 
 from pipelines.benchmarks import clip2gan, face_judges
@@ -10,7 +10,7 @@ from pipelines.data.faces import CHOICES, RANGES, hidden_by, sample_face
 from pipelines.data.faces.captions import LEVELS, facts, parse
 from pipelines.metrics import face_accuracy
 from pipelines.models.face_identity import FaceIdentity
-from pipelines.models.face_judge import FaceJudge, FaceVerdict
+from pipelines.models.face_judge import FaceVerdict
 from pipelines.training.common import write_json
 from pipelines.training.scene_clip import EMBED_DIM
 
@@ -43,10 +43,9 @@ def folder(tmp_path_factory):
         mapper.save(folder / name)
         switches = {"depth": depth, "adversarial": True, "diversity": depth == 12}
         write_json(folder / name / "training.json", switches)
-    choices = {name: tuple(odds) for name, odds in CHOICES.items()}
-    seeded(FaceJudge, RANGES, choices, width=8, hidden=16).save(folder / "face_judge")
-    for seed, name in enumerate(face_judges.IDENTITIES):
-        seeded(FaceIdentity, width=8, hidden=16, dim=8, seed=seed).save(folder / name)
+    write_judges(folder)
+    other = seeded(FaceIdentity, width=8, hidden=16, dim=8, seed=1)
+    other.save(folder / "face_identity_eval")
     write_perceptual("squeeze", folder / "lpips_eval")
     return folder
 

@@ -13,15 +13,9 @@ ROOT = Path(__file__).parents[1]
 CONTRACTS = {"errors", "results", "params", "registry", "packs"}
 METHOD_FILES = {method.function.split(":")[0].split(".")[1] for method in METHODS.values()}
 ORCHESTRATION = {"registry", "packs", "packs_check", "model_cache", "leases", "text_edit"}
-ORCHESTRATION |= {
-    "workbench",
-    "inspection",
-    "sentences",
-    "easel",
-    "gallery",
-    "prompt_notes",
-    "estimates",
-}  # what the page calls
+ORCHESTRATION |= {"workbench", "inspection", "sentences", "easel", "gallery"}  # what the page calls
+ORCHESTRATION |= {"prompt_notes", "estimates"}
+ORCHESTRATION |= {"faces", "face_sources", "face_numbers", "direction_training"}
 SCRIPTS = {"training", "benchmarks"}
 HEAVY = ("torch", "diffusers", "transformers", "numba", "matplotlib")
 FILES = sorted((ROOT / "pipelines").rglob("*.py"))

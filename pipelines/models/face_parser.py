@@ -44,6 +44,8 @@ class FaceParser(Segmenter):
     @torch.no_grad()
     def part_masks(self, images: Tensor, part: str) -> Tensor:
         """Return where a part is, (B, H, W) in {0, 1}, in images (B, 3, H, W) in [-1, 1]."""
-        seen = self(images).argmax(1)
-        wanted = torch.tensor(self.labels[part], device=seen.device)
-        return torch.isin(seen, wanted).to(images.dtype)
+        return self.masks_in(self(images).argmax(1), part)
+
+    def masks_in(self, seen: Tensor, part: str) -> Tensor:
+        """Return where a part is, (B, H, W) in {0, 1}, in label maps (B, H, W) read before."""
+        return torch.isin(seen, torch.tensor(self.labels[part], device=seen.device)).float()

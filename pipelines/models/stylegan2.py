@@ -197,13 +197,19 @@ class StyleGAN2(nn.Module):
         later = torch.arange(self.config.w_layers, device=w.device) >= crossover
         return torch.where(later[None, :, None], other[:, None], repeated)
 
+    @property
+    def style_layers(self) -> tuple[int, ...]:
+        """Return which layer of W+ each tensor of a StyleSpace code is made from."""
+        further = ((2 * k - 1, 2 * k, 2 * k + 1) for k in range(1, len(self.to_rgbs)))
+        return (0, 1, *(layer for block in further for layer in block))
+
     def styles(self, w_plus: Tensor) -> list[Tensor]:
         """Return the StyleSpace code of w_plus (B, L, w_dim): one (B, channels) a convolution."""
-        layers: list[tuple[nn.Module, int]] = [(self.convs[0], 0), (self.to_rgbs[0], 1)]
+        layers: list[nn.Module] = [self.convs[0], self.to_rgbs[0]]
         for k in range(1, len(self.to_rgbs)):
-            layers += [(self.convs[2 * k - 1], 2 * k - 1), (self.convs[2 * k], 2 * k)]
-            layers.append((self.to_rgbs[k], 2 * k + 1))
-        return [layer.affine(w_plus[:, i]) for layer, i in layers]
+            layers += [self.convs[2 * k - 1], self.convs[2 * k], self.to_rgbs[k]]
+        pairs = zip(layers, self.style_layers, strict=True)
+        return [layer.affine(w_plus[:, i]) for layer, i in pairs]
 
     def noises(self, seeds: Sequence[int], like: Tensor) -> list[Tensor]:
         """Return the noise (B, 1, H, W) of every convolution; picture i depends on seeds[i]."""
