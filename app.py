@@ -16,6 +16,7 @@ import html
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -33,9 +34,14 @@ from starlette.middleware import Middleware
 
 from pipelines import (
     costs,
+    direction_training,
     easel,
     estimates,
     examples,
+    face_numbers,
+    face_orders,
+    face_sources,
+    faces,
     gallery,
     images,
     inspection,
@@ -57,7 +63,7 @@ from pipelines.jobs import Done, Gate, Update
 from pipelines.layout_files import read_layout
 from pipelines.layouts import MAX_STRENGTH, Layout, Segment
 from pipelines.memo import Memo
-from pipelines.method_params import MaskParams, RetrievalParams
+from pipelines.method_params import FaceParams, LELSDParams, MaskParams, RetrievalParams
 from pipelines.model_cache import ModelCache
 from pipelines.registry import METHODS, Method, methods
 from pipelines.results import OnStep
@@ -1205,6 +1211,527 @@ def painting_tab(page: Page) -> None:
     page.quiet(compare.select, look_closer, page.session, closer)
 
 
+# ---------------------------------------------------------------- Face sliders
+
+SETTLE_S = 0.35  # a slider that has not moved for so long rests, and its face is measured
+READER = "text encoder of the clay faces"
+
+
+@dataclass(frozen=True, eq=False)
+class Slot:
+    """One of the places for a slider: its row, what it reads, how local it is."""
+
+    row: gr.Row
+    slider: gr.Slider
+    score: gr.HTML
+    remove: gr.Button
+
+    @classmethod
+    def build(cls, place: int) -> Slot:
+        """Build an empty place."""
+        with gr.Row(visible=False, elem_classes="slot") as row:
+            slider = gr.Slider(
+                -faces.REACH, faces.REACH, 0.0, step=0.05, buttons=[], scale=8, min_width=160,
+                elem_id=f"face_slider_{place}",
+            )  # fmt: skip
+            score = gr.HTML(min_height=0, elem_id=f"face_score_{place}", elem_classes="score")
+            remove = gr.Button("✕", size="sm", scale=0, min_width=32)
+        return cls(row, slider, score, remove)
+
+    def show(self, slider: faces.Slider | None, value: float = 0.0) -> View:
+        """Return the view of a slider, or of an empty place."""
+        if slider is None:
+            return {self.row: gr.Row(visible=False), self.slider: 0.0, self.score: ""}
+        ends = {"minimum": -slider.reach, "maximum": slider.reach}
+        return {
+            self.row: gr.Row(visible=True),
+            self.slider: gr.Slider(label=slider.title, value=value, **ends),
+            self.score: "",
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Board:
+    """The sliders with the pictures and numbers that follow them."""
+
+    page: Page
+    slots: Sequence[Slot]
+    layers: gr.CheckboxGroup
+    part: gr.Dropdown
+    across: gr.Dropdown
+    down: gr.Dropdown
+    result: gr.Image
+    before: gr.Image
+    heat: gr.Image
+    status: gr.HTML
+    told: gr.HTML
+    recipe: gr.Code
+    download: gr.DownloadButton
+
+    @property
+    def state(self) -> set[Any]:
+        """What says whose desk it is, and of which pack."""
+        return {self.page.session, self.page.menu}
+
+    @property
+    def standing(self) -> set[Any]:
+        """What says where the sliders are."""
+        return {*self.state, *(slot.slider for slot in self.slots), self.layers}
+
+    @property
+    def seats(self) -> list[Any]:
+        """What changes when a slider comes or goes."""
+        parts = [part for slot in self.slots for part in (slot.row, slot.slider, slot.score)]
+        return [*parts, self.part, self.across, self.down]
+
+    def services(self, data: Mapping[Any, Any]) -> Services:
+        """Return the services with the chosen pack."""
+        return self.page.services_for(data[self.page.menu])
+
+    def desk(self, data: Mapping[Any, Any]) -> faces.Desk:
+        """Return the visitor's desk, or refuse where there is none yet."""
+        desk: faces.Desk | None = data[self.page.session].desk
+        if desk is None:
+            raise InputError("Please choose a face first: from a number, a text or a picture.")
+        return desk
+
+    def position(self, data: Mapping[Any, Any]) -> tuple[Any, ...]:
+        """Return services, desk, strengths and the layers that move."""
+        desk = self.desk(data)
+        strengths = [data[slot.slider] for slot in self.slots]
+        chosen = faces.layers_of(desk.face_in_hand, data[self.layers] or [])
+        return self.services(data), desk, strengths, chosen
+
+    def choices(self, desk: faces.Desk) -> View:
+        """Return the view of what strips and grids can be drawn of."""
+        titles = [(one.title, i) for i, one in enumerate(desk.sliders) if one is not None]
+        first, second = [*(place for _, place in titles[:2]), None, None][:2]
+        return {
+            self.across: gr.Dropdown(choices=titles, value=first),
+            self.down: gr.Dropdown(choices=titles, value=second),
+        }
+
+    def known(self, services: Services, desk: faces.Desk, chosen: str | None = None) -> View:
+        """Return the view of the parts that a slider can be added for."""
+        titles = [*face_sources.parts(services), *desk.own]
+        return {self.part: gr.Dropdown(choices=titles, value=chosen or next(iter(titles), None))}
+
+    def added(self, desk: faces.Desk, slider: faces.Slider) -> View:
+        """Put a slider on the desk, moved a little so that it shows what it does."""
+        place = desk.add(slider)
+        return {**self.slots[place].show(slider, slider.reach / 3), **self.choices(desk)}
+
+    def live(self, data: View) -> View:
+        """Answer a slider that moves."""
+        try:
+            one = faces.answer(*self.position(data))
+        except InputError as error:  # a slider that moves must not throw toasts
+            return {self.status: sentences.status(str(error))}
+        answered = sentences.status(f"Answered in {1000 * one.seconds:.0f} ms.")
+        return {self.result: one.picture, self.heat: one.heat, self.status: answered}
+
+    def judged(self, data: View) -> View:
+        """Measure the face once nothing has moved for SETTLE_S."""
+        desk = data[self.page.session].desk
+        moves = desk and desk.moves
+        time.sleep(SETTLE_S)
+        if desk is None or desk.moves != moves or desk.picture is None:
+            return {self.status: gr.skip()}
+        try:
+            one = face_numbers.measure(*self.position(data))
+            made_from = face_numbers.recipe_of(*self.position(data))
+        except InputError as error:
+            return {self.status: sentences.status(str(error))}
+        carrying = self.page.services.file(recipes.embedded(desk.picture, made_from), "face")
+        pairs = zip(self.slots, desk.sliders, strict=True)
+        return {
+            **{slot.score: sentences.score(one.scores, s and s.title) for slot, s in pairs},
+            self.told: sentences.face(one.identity, one.distance, one.facts),
+            self.recipe: recipes.pretty(made_from),
+            self.download: gr.DownloadButton(value=carrying, interactive=True),
+            self.page.model_line: self.page.models(),
+        }
+
+    def follow(self, trigger: Handler) -> None:
+        """Show the face after an event, and measure it when nothing moves any more."""
+        drawn = [self.result, self.heat, self.status]
+        scores = [slot.score for slot in self.slots]
+        measured = [*scores, self.told, self.recipe, self.download, self.status]
+        shown = self.page.quiet(trigger, self.live, self.standing, drawn)
+        measured.append(self.page.model_line)
+        self.page.quiet(shown.then, self.judged, self.standing, measured)
+
+
+def faces_tab(page: Page) -> None:
+    """Build the Face sliders tab: a face, sliders that add up, and what each does to it."""
+    specs = params.specs(FaceParams)
+    with gr.Row():
+        with gr.Column(scale=3, min_width=250):
+            with gr.Row(equal_height=True, elem_classes="compact"):
+                new_face = gr.Button("New face from number", size="md", scale=2, min_width=120)
+                number = gr.Number(
+                    1, precision=0, minimum=0, maximum=MAX_SEED, label="Number of the face",
+                    show_label=False, container=False, min_width=80, elem_id="face_number",
+                )  # fmt: skip
+            text = gr.Textbox(
+                label="A face from a text", placeholder="a smiling person with curly red hair",
+                max_length=MAX_TEXT, elem_id="face_text",
+            )  # fmt: skip
+            make = gr.Button("Faces from this text", size="md", elem_id="make_faces")
+            results = gr.Gallery(
+                label="Click the one you like", visible=False, elem_id="faces_made",
+                elem_classes="strip titled", **STRIP,
+            )  # fmt: skip
+            text_notice = gr.HTML(elem_id="face_notice")
+            with gr.Accordion("A face from a picture", open=False, elem_id="face_upload"):
+                with gr.Row():
+                    photo = Photo(
+                        label="Picture", height=150, elem_classes="photo", min_width=100, **PHOTO
+                    )
+                    rebuilt = gr.Image(
+                        label="Reconstruction", height=150, buttons=[], elem_classes="view",
+                        min_width=100, **STILL,
+                    )  # fmt: skip
+                likeness = gr.HTML(elem_id="likeness")
+                with gr.Row():
+                    refine, stop_refine = run_controls("Refine", "refine")
+            with gr.Accordion("Settings", open=False):
+                settings = {spec.name: parameter_control(spec, spec.default) for spec in specs}
+        with gr.Column(scale=4, min_width=300, elem_id="face_sliders"):
+            slots = [Slot.build(place) for place in range(faces.SLOTS)]
+            with gr.Row(equal_height=True, elem_classes="compact"):
+                wish = gr.Textbox(
+                    label="Slider of a text", placeholder="wearing a red hat", min_width=150,
+                    max_length=MAX_TEXT, elem_id="wish", scale=3, show_label=False, container=False,
+                )  # fmt: skip
+                mode = gr.Dropdown(
+                    list(face_sources.MODES), label="Direction of the text", show_label=False,
+                    container=False, min_width=110, scale=1,
+                )  # fmt: skip
+                add_wish = gr.Button("Add", size="md", scale=0, min_width=64, elem_id="add_wish")
+            with gr.Row(equal_height=True, elem_classes="compact"):
+                part = gr.Dropdown(
+                    [], label="Slider of a part", show_label=False, container=False, scale=3,
+                    min_width=150, elem_id="part",
+                )  # fmt: skip
+                how = gr.Dropdown(
+                    [(title, name) for name, title in faces.METHODS.items()], min_width=110,
+                    label="Found by", show_label=False, container=False, scale=1,
+                )  # fmt: skip
+                add_part = gr.Button("Add", size="md", scale=0, min_width=64, elem_id="add_part")
+            wish_notice = gr.HTML(elem_id="wish_notice")
+            with gr.Row(equal_height=True, elem_classes="compact"):
+                layers = gr.CheckboxGroup(
+                    list(faces.GROUPS), value=list(faces.GROUPS), label="Layers that move",
+                    show_label=False, container=False, scale=3, min_width=200, elem_id="layers",
+                )  # fmt: skip
+                reset = gr.Button("All to 0", size="md", scale=0, min_width=80, elem_id="to_rest")
+        with gr.Column(scale=5, min_width=300):
+            with gr.Row():
+                with gr.Column(scale=2, min_width=200):
+                    result = gr.Image(
+                        label="Face", height=330, elem_id="face", elem_classes="view",
+                        buttons=["fullscreen"], **STILL,
+                    )  # fmt: skip
+                with gr.Column(scale=1, min_width=120):
+                    before, heat = (
+                        gr.Image(
+                            label=label, height=157, buttons=[], elem_id=elem_id, min_width=100,
+                            elem_classes="view", **STILL,
+                        )
+                        for label, elem_id in (("Sliders at 0", "face_before"),
+                                               ("What changed", "face_heat"))
+                    )  # fmt: skip
+            status = gr.HTML(sentences.status("Drag a slider."), elem_id="face_status")
+            told = gr.HTML(elem_id="face_facts")
+            download = gr.DownloadButton(
+                "Download PNG with recipe", interactive=False, size="md", min_width=150
+            )
+            with gr.Accordion("Recipe", open=False):
+                recipe = gr.Code(language="json", show_label=False, interactive=False, max_lines=18)
+    with gr.Accordion("Strip and grid of your sliders", open=False, elem_id="variants"):
+        with gr.Row(equal_height=True):
+            across, down = (
+                gr.Dropdown([], label=label, min_width=140)
+                for label in ("Strip, and grid across", "Grid down")
+            )
+            side = gr.Radio([3, 5], value=3, label="Pictures to a side", min_width=120)
+            with gr.Column(min_width=120):
+                draw_strip = gr.Button("Draw the strip", size="md", elem_id="draw_strip")
+                draw_grid = gr.Button("Draw the grid", size="md", elem_id="draw_grid")
+        strip = gr.Gallery(
+            label="One slider from end to end", visible=False, elem_id="face_strip",
+            elem_classes="strip wide titled", **STRIP,
+        )  # fmt: skip
+        grid = gr.Image(
+            label="Two sliders", height=620, visible=False, elem_id="face_grid",
+            elem_classes="view", buttons=["download", "fullscreen"], **STILL,
+        )  # fmt: skip
+    board = Board(
+        page, slots, layers, part, across, down, result, before, heat, status, told, recipe,
+        download,
+    )  # fmt: skip
+
+    def built(data: Mapping[Any, Any]) -> FaceParams:
+        return params.build(FaceParams, {name: data[c] for name, c in settings.items()})
+
+    def hold(desk: faces.Desk, face: faces.Face) -> View:
+        desk.face = face
+        return {before: face.picture}
+
+    def opened(data: Mapping[Any, Any], seed: int) -> tuple[faces.Desk, View]:
+        session = data[page.session]
+        if session.desk is not None:
+            return session.desk, {}
+        services = board.services(data)
+        session.desk = desk = face_sources.first_desk(services, seed)
+        view = {**board.known(services, desk), **board.choices(desk)}
+        for slot, slider in zip(slots, desk.sliders, strict=True):
+            view |= slot.show(slider)
+        return desk, view
+
+    def open_tab(data: View) -> View:
+        try:
+            desk, view = opened(data, 1)
+        except InputError as error:
+            return {status: sentences.status(str(error))}
+        return {**view, before: desk.face_in_hand.picture}
+
+    def take_seed(data: View) -> View:
+        seed = workbench.checked_seed(data[number])
+        desk, view = opened(data, seed)
+        face = face_sources.from_seed(board.services(data), seed)
+        no_results = {results: gr.Gallery(visible=False)}
+        return {**view, **hold(desk, face), **no_results, number: (seed + 1) % MAX_SEED}
+
+    def take_text(data: View) -> View:
+        seed = workbench.checked_seed(data[number])
+        made = face_sources.from_text(board.services(data), data[text], built(data), seed)
+        desk, view = opened(data, seed)
+        desk.results = made
+        tiles = gr.Gallery([(face.picture, "") for face in made], visible=True)
+        after = (seed + len(made)) % MAX_SEED
+        return {**view, **hold(desk, made[0]), results: tiles, number: after}
+
+    def choose(session: Session, event: gr.SelectData) -> Any:
+        if session.desk is None or not 0 <= event.index < len(session.desk.results):
+            raise InputError("That face is no longer kept. Please make faces from the text again.")
+        return hold(session.desk, session.desk.results[event.index])[before]
+
+    def take_picture(data: View) -> View:
+        if data[photo] is None:
+            return {likeness: "", rebuilt: None}
+        face = face_sources.from_picture(board.services(data), data[photo], built(data))
+        desk, view = opened(data, 1)
+        return {**view, **hold(desk, face), **compared(data, face)}
+
+    def compared(data: Mapping[Any, Any], face: faces.Face) -> View:
+        said = face_sources.likeness(board.services(data), face)
+        return {rebuilt: face.picture, likeness: sentences.status(said)}
+
+    def run_refine(data: View, request: gr.Request) -> Iterator[View]:
+        desk, work = refinement(data)
+
+        def at_rest(said: str) -> View:
+            free = {refine: gr.Button(interactive=True), stop_refine: gr.Button(interactive=False)}
+            return {**free, likeness: sentences.status(said)}
+
+        def running(update: Update) -> View:
+            shown = {} if update.preview is None else {rebuilt: update.preview}
+            return {**shown, likeness: page.progress(update, "Refinement")}
+
+        def finished(face: faces.Face) -> View:
+            return {**at_rest(""), **hold(desk, face), **compared(data, face)}
+
+        yield {refine: gr.Button(interactive=False), stop_refine: gr.Button(interactive=True)}
+        yield from page.follow(request, work, running, finished, at_rest)
+
+    @polite
+    def refinement(data: Mapping[Any, Any]) -> tuple[faces.Desk, Callable[[OnStep], faces.Face]]:
+        desk, services = board.desk(data), board.services(data)
+        face = desk.face_in_hand
+        return desk, functools.partial(face_sources.refined, services, face, built(data))
+
+    def add_text(data: View) -> View:
+        slider = face_sources.text_slider(board.services(data), data[wish], data[mode])
+        return {**board.added(board.desk(data), slider), wish: ""}
+
+    def add_known(data: View) -> View:
+        desk = board.desk(data)
+        own = desk.own.get(data[part])
+        slider = own or face_sources.part_slider(board.services(data), data[part], data[how])
+        return board.added(desk, slider)
+
+    def remover(place: int) -> Handler:
+        def remove(data: View) -> View:
+            desk = board.desk(data)
+            desk.sliders[place] = None
+            return {**slots[place].show(None), **board.choices(desk)}
+
+        return remove
+
+    def to_rest() -> list[float]:
+        return [0.0] * len(slots)
+
+    def name_strange_words(said: str | None) -> str:
+        unknown = face_sources.unknown_words(said)
+        return sentences.notice(unknown, READER, face_sources.word_groups())
+
+    def show_strip(data: View) -> Any:
+        return gr.Gallery(faces.strip(*board.position(data), data[across]), visible=True)
+
+    def show_grid(data: View) -> Any:
+        places = data[across], data[down]
+        return gr.Image(faces.grid(*board.position(data), places, data[side]), visible=True)
+
+    state, shelf = board.state, [*board.seats, before]
+    made_with, found = {*state, number, text, *settings.values()}, [*shelf, results, number]
+    changes = [
+        page.quiet(page.tab["faces"].select, open_tab, state, [*shelf, status]),
+        page.quiet(new_face.click, take_seed, {*state, number}, found),
+        page.quiet(results.select, choose, page.session, before),
+        page.quiet(
+            photo.change, take_picture, {*state, photo, *settings.values()},
+            [*shelf, rebuilt, likeness],
+        ),
+        page.heavy(
+            refine.click, run_refine, {*state, *settings.values()},
+            [before, rebuilt, likeness, refine, stop_refine],
+        ),
+        page.quiet(add_part.click, add_known, {*state, part, how}, board.seats),
+        page.quiet(reset.click, to_rest, None, [slot.slider for slot in slots]),
+    ]  # fmt: skip
+    for trigger in (make.click, text.submit):
+        changes.append(page.quiet(trigger, take_text, made_with, found))
+    for trigger in (add_wish.click, wish.submit):
+        added = page.quiet(trigger, add_text, {*state, wish, mode}, [*board.seats, wish])
+        changes.append(added)
+    for place, slot in enumerate(slots):
+        changes.append(page.quiet(slot.remove.click, remover(place), state, board.seats))
+    moves = [*(slot.slider.input for slot in slots), layers.input]
+    for trigger in (*moves, *(change.then for change in changes)):
+        board.follow(trigger)
+    for box, notice in ((text, text_notice), (wish, wish_notice)):
+        page.quiet(box.change, name_strange_words, box, notice)
+    page.quiet(stop_refine.click, page.stop, None, None)
+    page.quiet(draw_strip.click, show_strip, {*board.standing, across}, strip)
+    page.quiet(draw_grid.click, show_grid, {*board.standing, across, down, side}, grid)
+    page.parts["faces"] = board, open_tab, [*shelf, status]
+    lesson_panel(board)
+
+
+def lesson_panel(board: Board) -> None:
+    """Build the part of Face sliders that trains a direction and takes one from a file."""
+    page, specs = board.page, params.specs(LELSDParams)
+    with gr.Accordion("Train a direction", open=False, elem_id="lesson") as panel:
+        gr.Markdown(
+            "LELSD looks for a direction that changes one part and leaves the rest alone, on faces "
+            "it draws itself. Stop keeps what is learnt by then."
+        )
+        with gr.Row():
+            with gr.Column(scale=4, min_width=260):
+                learn_part = gr.Dropdown([], label="Part", elem_id="learn_part")
+                with gr.Row():
+                    learn, stop_learning = run_controls("Train", "learn")
+                with gr.Accordion("Settings", open=False):
+                    controls = {spec.name: parameter_control(spec, spec.default) for spec in specs}
+                    learn_seed, learn_random = seed_controls()
+                upload = gr.UploadButton(
+                    "Use a direction from a file", file_types=[".safetensors"], size="md",
+                    elem_id="upload_direction",
+                )  # fmt: skip
+            with gr.Column(scale=6, min_width=300):
+                learning = gr.HTML(sentences.status("Choose a part."), elem_id="learning")
+                with gr.Row():
+                    seen = gr.Image(
+                        label="The direction so far", height=220, buttons=[], visible=False,
+                        elem_classes="view", min_width=150, elem_id="lesson_seen", **STILL,
+                    )  # fmt: skip
+                    curve = gr.LinePlot(
+                        x="step", y="loss", y_title="score", height=220, visible=False,
+                        title="Localization score by batch", elem_id="lesson_curve",
+                    )  # fmt: skip
+                files = gr.File(
+                    label="Directions to download", file_count="multiple", interactive=False,
+                    visible=False, elem_id="learnt",
+                )  # fmt: skip
+
+    def offer(data: View) -> Any:
+        names = direction_training.trainable(board.services(data))
+        return gr.Dropdown(choices=names, value=names[0])
+
+    def run_lesson(data: View, request: gr.Request) -> Iterator[View]:
+        desk, lesson, work = lesson_of(data)
+
+        def at_rest(said: str) -> View:
+            free = {learn: gr.Button(interactive=True), stop_learning: gr.Button(interactive=False)}
+            return {**free, learning: sentences.status(said), page.model_line: page.models()}
+
+        def drawn() -> View:
+            return {curve: gr.LinePlot(curve_table({"score": lesson.curve}), visible=True)}
+
+        def running(update: Update) -> View:
+            view: View = {learning: page.progress(update, lesson.doing)}
+            if update.preview is not None:
+                view |= {seen: gr.Image(update.preview, visible=True), **drawn()}
+            return view
+
+        def finished(lesson: direction_training.Lesson) -> View:
+            slider = lesson.learnt[0]
+            is_free = desk.has_room_for(slider)
+            said = f"“{slider.title}” ended at a localization score of {lesson.curve[-1]:.2f}."
+            said = " ".join([*lesson.notes, said])
+            return {
+                **at_rest(said if is_free else f"{said} Remove a slider, then add it."),
+                **drawn(),
+                **(board.added(desk, slider) if is_free else {}),
+                **board.known(board.services(data), desk, slider.title),
+                files: gr.File([direction_path(one) for one in lesson.learnt], visible=True),
+            }
+
+        yield {
+            learn: gr.Button(interactive=False),
+            stop_learning: gr.Button(interactive=True),
+            learning: sentences.status("Starting"),
+        }
+        yield from page.follow(request, work, running, finished, at_rest)
+
+    @polite
+    def lesson_of(data: Mapping[Any, Any]) -> tuple[Any, ...]:
+        values = {name: data[control] for name, control in controls.items()}
+        seed = workbench.checked_seed(data[learn_seed], data[learn_random])
+        desk, lesson = board.desk(data), direction_training.lesson(data[learn_part], values, seed)
+        services = board.services(data)
+        return desk, lesson, functools.partial(direction_training.train, services, desk, lesson)
+
+    def take_file(data: View) -> View:
+        if data[upload] is None:
+            raise InputError("The file did not arrive. Please choose it again.")
+        desk, services = board.desk(data), board.services(data)
+        slider = face_sources.slider_from_file(services, data[upload])
+        desk.own[slider.title] = slider
+        return {**board.added(desk, slider), **board.known(services, desk, slider.title)}
+
+    asked = {*board.state, learn_part, learn_seed, learn_random, *controls.values()}
+    shows = [*board.seats, learning, seen, curve, files, learn, stop_learning, page.model_line]
+    changes = [
+        page.heavy(learn.click, run_lesson, asked, shows),
+        page.quiet(upload.upload, take_file, {*board.state, upload}, board.seats),
+    ]
+    for change in changes:
+        board.follow(change.then)
+    page.quiet(stop_learning.click, page.stop, None, None)
+    page.quiet(panel.expand, offer, board.state, learn_part)
+
+
+def direction_path(slider: faces.Slider) -> str:
+    """Write a direction into Gradio's cache and return its path."""
+    name = re.sub(r"[^a-z0-9]+", "-", slider.title.lower()).strip("-")
+    content = direction_training.file_bytes(slider)
+    folder = gr.utils.get_upload_folder()
+    return processing_utils.save_bytes_to_cache(content, f"{name}.safetensors", folder)
+
+
 # ---------------------------------------------------------------- Retrieval
 
 TOYS, OWN = "The toy set", "My pictures"
@@ -1352,6 +1879,7 @@ TABS: tuple[tuple[str, str, Callable[[Page], None]], ...] = (
     ("edit", "Text edit", text_edit_tab),
     ("mask", "Mask inspect", mask_inspect_tab),
     ("paint", "Segmentation to image", painting_tab),
+    ("faces", "Face sliders", faces_tab),
     ("retrieve", "Retrieval", retrieval_tab),
 )
 
@@ -1437,6 +1965,13 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
     page.quiet(demo.load, restore, page.session, shows)
     for tell, given, line in page.parts["costs"]:
         page.quiet(demo.load, tell, given, line)
+    board, open_tab, seats = page.parts["faces"]
+
+    def open_faces(data: View, request: gr.Request) -> View:
+        is_asked = request.query_params.get("tab") == "faces"
+        return open_tab(data) if is_asked else {board.status: gr.skip()}
+
+    board.follow(page.quiet(demo.load, open_faces, board.state, seats).then)
 
 
 def public_endpoints(page: Page) -> None:
@@ -1452,6 +1987,7 @@ def public_endpoints(page: Page) -> None:
         edited, mask = (gr.Image(label=label, format="png") for label in ("edited", "mask"))
         report = gr.JSON(label="report")
         layout, words = gr.File(label="layout"), gr.JSON([], label="words")
+        edits, layers = gr.JSON([], label="edits"), gr.JSON([], label="layers")
         trigger = gr.Button()
 
     services_for = polite(page.services_for)
@@ -1547,6 +2083,25 @@ def public_endpoints(page: Page) -> None:
             lambda text: (None, None, {"status": text}),
         )
 
+    def face(
+        image: Image.Image | None, source_text: str, seed: float, edits: Any, layers: Any,
+        parameters: Any, request: gr.Request = None,
+    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        """Edit a clay face: of a picture, else of a text, else of a seed. Returns face, report.
+
+        `edits` is a list of {"part", "method", "strength"} and {"text", "mode", "strength"}, as in
+        a recipe; `layers` of W+, none is all; `refine_steps` among the parameters refines.
+        """
+        checked = polite(workbench.checked_seed)(seed)
+        order = polite(face_orders.order)(image, source_text, checked, edits, layers, parameters)
+        yield from page.follow(
+            request,
+            functools.partial(face_orders.carry_out, page.services, order),
+            lambda update: (None, {"ahead": update.ahead}),
+            lambda done: done,
+            lambda text: (None, {"status": text}),
+        )
+
     def list_methods() -> dict[str, Any]:
         """Return every method with its parameters, ranges and defaults."""
         return {
@@ -1585,6 +2140,10 @@ def public_endpoints(page: Page) -> None:
     page.heavy(
         trigger.click, paint, [layout, source, words, name, seed, values, pack, picture],
         [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
+    )  # fmt: skip
+    page.heavy(
+        trigger.click, face, [picture, source, seed, edits, layers, values], [edited, report],
+        api_name="face", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     trigger.click(polite(list_methods), None, report, api_name="methods")
     trigger.click(polite(list_packs), None, report, api_name="packs")

@@ -15,7 +15,7 @@ back up. Importing a module does no I/O, picks no device and sets no seed.
     edits, masks                                 what those methods share
     lelsd, local_directions, directions          directions of faces: LELSD, its baselines, files
     faces, face_sources, face_numbers            what Face sliders shows, where it comes from, how
-    direction_training                           good it is; a direction that is trained in the app
+    face_orders, direction_training              good it is; in one call; training in the app
     diffusion/    noise schedule, DDIM, fast solvers, guidance, cross-attention capture
     models/       thin bundles over diffusers, transformers, open_clip, lpips and faiss
     data/         the procedural worlds, their captions and edit queries

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from pipelines import recipes
 from pipelines.faces import Desk, Edit, Face, Slider, latents_of, moved, painted
 from pipelines.workbench import Services
@@ -106,9 +104,8 @@ def recipe_of(
     desk: Desk,
     strengths: Sequence[object],
     layers: Sequence[int],
-    picture: Image.Image,
 ) -> dict[str, Any]:
-    """Return all that is needed to make a picture again to the byte, given what was uploaded."""
+    """Return all that is needed to make the latest answer again, given what was uploaded."""
     with latents_of(services) as latents:
         generator, weight = latents.fingerprint, latents.model.w_avg
     return {
@@ -121,5 +118,5 @@ def recipe_of(
         "generator": generator,
         "device": str(weight.device),
         "versions": recipes.versions(),
-        "result": recipes.fingerprint(picture),
+        "result": desk.picture and recipes.fingerprint(desk.picture),
     }

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from pipelines import images, recipes, verdicts
-from pipelines.data.faces.captions import LEVELS, VOCABULARY
-from pipelines.data.faces.spec import CHOICES
 from pipelines.errors import InputError
 from pipelines.faces import METHODS, Desk, Face, Slider, latents_of
 from pipelines.method_params import FaceParams
@@ -227,7 +225,8 @@ def part_slider(services: Services, part: str, method: str) -> Slider:
     """
     with shipped(services) as known:
         found = {(label_of(one), one.method): one for one in known.values()}
-    if (part, method) not in found:
+    wanted = str(part), str(method)
+    if wanted not in found:
         others = [METHODS[name] for label, name in found if label == part and name in METHODS]
         offered = (
             f"For this part there are: {', '.join(others)}."
@@ -235,7 +234,7 @@ def part_slider(services: Services, part: str, method: str) -> Slider:
             else (f"The parts are: {', '.join(dict.fromkeys(label for label, _ in found))}.")
         )
         raise InputError(f"No direction of that kind ships with the app. {offered}")
-    direction = checked(services, found[part, method])
+    direction = checked(services, found[wanted])
     return Slider(f"{part} · {METHODS[method]}", direction, {"part": part, "method": method})
 
 
@@ -308,11 +307,16 @@ def first_desk(services: Services, seed: int) -> Desk:
 
 def unknown_words(text: str | None) -> dict[str, str]:
     """Return {word: closest known word or ""} of those that no caption of a clay face has."""
+    from pipelines.data.faces.captions import VOCABULARY
+
     return verdicts.unknown_words([text or ""], VOCABULARY)
 
 
 def word_groups() -> Mapping[str, tuple[str, ...]]:
     """Return the words of clay faces in the groups a visitor thinks in."""
+    from pipelines.data.faces import CHOICES
+    from pipelines.data.faces.captions import LEVELS
+
     levels = {name: (low, high) for name, (_, low, _, high) in LEVELS.items()}
     groups = {**levels, **{name: tuple(odds) for name, odds in CHOICES.items()}}
     return {name.replace("_", " "): group for name, group in groups.items()}

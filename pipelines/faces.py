@@ -96,6 +96,7 @@ class Desk:
         results: the faces of the latest text.
         own: directions that were trained or uploaded, by the name they are offered under.
         moves: positions of the sliders answered so far.
+        picture: the latest answer's.
     """
 
     face: Face | None = None
@@ -103,6 +104,7 @@ class Desk:
     results: list[Face] = field(default_factory=list)
     own: dict[str, Slider] = field(default_factory=dict)
     moves: int = 0
+    picture: Image.Image | None = None
 
     @property
     def face_in_hand(self) -> Face:
@@ -114,6 +116,11 @@ class Desk:
         if self.face is None:
             raise InputError("Please choose a face first: from a number, a text or a picture.")
         return self.face
+
+    def has_room_for(self, slider: Slider) -> bool:
+        """Tell whether `add` would take a slider."""
+        titles = [one and one.title for one in self.sliders]
+        return None in titles and slider.title not in titles
 
     def add(self, slider: Slider) -> int:
         """Put a slider into the first empty place; return its number.
@@ -207,7 +214,7 @@ def answer(
     face, edits = desk.face_in_hand, desk.edits(strengths)
     with latents_of(services) as latents, torch.no_grad():
         made = latents.model.synthesis(moved(latents, face, edits, layers))
-    picture = images.to_pil(made)[0]
+    desk.picture = picture = images.to_pil(made)[0]
     return Answer(picture, heat(face.picture, picture), time.perf_counter() - started)
 
 

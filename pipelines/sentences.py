@@ -27,6 +27,7 @@ _STAGES = {
     "decoding": "Decoding with the target text",
     "painting": "Painting",
     "indexing": "Looking at each picture",
+    "refining": "Bringing the code closer to the picture",
 }
 
 
@@ -148,6 +149,26 @@ def reasons(words: Sequence[tuple[str, float, float]], notes: Sequence[str]) -> 
         for word, after, before in words
     ]
     return _table(head, rows, notes)
+
+
+def face(identity: float, distance: float, facts: Sequence[tuple[str, bool]]) -> str:
+    """Return what an edit of a face kept and changed, and which of its words the judge sees."""
+    told = [f"<b>identity kept {identity:.2f}</b>", f"changed by LPIPS {distance:.2f}"]
+    seen = [escape(name) for name, is_seen in facts if is_seen]
+    missed = [escape(name) for name, is_seen in facts if not is_seen]
+    told += [f"the judge sees {', '.join(seen)}"] if seen else []
+    told += (
+        [f'<span class="no">the judge does not see {", ".join(missed)}</span>'] if missed else []
+    )
+    return f'<div class="facts" role="status">{" · ".join(told)}</div>'
+
+
+def score(scores: Mapping[str, float | None], title: str | None) -> str:
+    """Return the localization score beside a slider; "" for one that has none now."""
+    if title not in scores:
+        return ""
+    hint = "Localization score: the part of the change that lies on the part of the face"
+    return f'<div class="score" title="{hint}">{_number(scores[title], ".2f")}</div>'
 
 
 def legend(segments: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> str:

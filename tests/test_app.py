@@ -66,7 +66,7 @@ def png(image, **options):
 
 def test_only_the_intended_endpoints_are_public(served):
     info = requests.get(f"{served[1]}/gradio_api/info", timeout=30).json()
-    public = "/edit", "/methods", "/new_scene", "/packs", "/paint", "/retrieve"
+    public = "/edit", "/face", "/methods", "/new_scene", "/packs", "/paint", "/retrieve"
     assert sorted(info["named_endpoints"]) == list(public)
     assert info["unnamed_endpoints"] == {}
     config = requests.get(f"{served[1]}/config", timeout=30).json()
@@ -174,10 +174,10 @@ def test_stop_ends_the_visitors_own_job_only(served, client, watched_cache):
 class Listener:
     """A page's own way to run an event: join the queue, listen to the session's stream."""
 
-    def __init__(self, served, api_name, data):
+    def __init__(self, served, api_name, data, session=None):
         demo, self.address = served
         function = next(f for f in demo.fns.values() if f.api_name == api_name)
-        self.session = uuid.uuid4().hex
+        self.session = session or uuid.uuid4().hex
         states = len(function.inputs) - len(data)
         body = {"data": [*data, *[None] * states], "fn_index": function._id}
         body["session_hash"] = self.session

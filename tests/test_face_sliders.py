@@ -257,7 +257,7 @@ def test_the_judge_is_asked_for_what_the_texts_say(services, desk):
 def test_a_recipe_names_face_edits_and_layers(services, desk):
     strengths = at(_1=-1.5)
     picture = faces.answer(services, desk, strengths, [0, 4]).picture
-    recipe = face_numbers.recipe_of(services, desk, strengths, [0, 4], picture)
+    recipe = face_numbers.recipe_of(services, desk, strengths, [0, 4])
     assert json.loads(json.dumps(recipe)) == recipe
     assert recipe["face"] == {"seed": 3}
     assert recipe["edits"] == [{"part": "glasses", "method": "lelsd", "strength": -1.5}]
