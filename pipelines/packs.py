@@ -5,6 +5,7 @@ python -m pipelines.packs check sd15
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -137,11 +138,15 @@ def find(name: str, packs: Mapping[str, Pack] | None = None) -> Pack:
     return packs[name]
 
 
+_ONE_AT_A_TIME = threading.Lock()  # loading libraries redirect torch's constructors for all threads
+
+
 def _load_with(target: str, *arguments: str) -> Loader:
     """Return a loader that imports `target` ("module:attribute") when it is first called."""
 
     def load(folder: Path, device: Device, *parts: Mapping[str, Path]) -> Any:
-        return resolve_name(target)(folder, device, *arguments, *parts)
+        with _ONE_AT_A_TIME:
+            return resolve_name(target)(folder, device, *arguments, *parts)
 
     return load
 
