@@ -1368,7 +1368,7 @@ def faces_tab(page: Page) -> None:
     with gr.Row():
         with gr.Column(scale=3, min_width=250):
             with gr.Row(equal_height=True, elem_classes="compact"):
-                new_face = gr.Button("New face from number", size="md", scale=2, min_width=120)
+                new_face = gr.Button("New face", size="md", scale=2, min_width=120)
                 number = gr.Number(
                     1, precision=0, minimum=0, maximum=MAX_SEED, label="Number of the face",
                     show_label=False, container=False, min_width=80, elem_id="face_number",
@@ -1403,10 +1403,11 @@ def faces_tab(page: Page) -> None:
                 wish = gr.Textbox(
                     label="Slider of a text", placeholder="wearing a red hat", min_width=150,
                     max_length=MAX_TEXT, elem_id="wish", scale=3, show_label=False, container=False,
+                    lines=1, max_lines=1,
                 )  # fmt: skip
                 mode = gr.Dropdown(
                     list(face_sources.MODES), label="Direction of the text", show_label=False,
-                    container=False, min_width=110, scale=1,
+                    container=False, min_width=130, scale=1,
                 )  # fmt: skip
                 add_wish = gr.Button("Add", size="md", scale=0, min_width=64, elem_id="add_wish")
             with gr.Row(equal_height=True, elem_classes="compact"):
@@ -1415,7 +1416,7 @@ def faces_tab(page: Page) -> None:
                     min_width=150, elem_id="part",
                 )  # fmt: skip
                 how = gr.Dropdown(
-                    [(title, name) for name, title in faces.METHODS.items()], min_width=110,
+                    [(title, name) for name, title in faces.METHODS.items()], min_width=130,
                     label="Found by", show_label=False, container=False, scale=1,
                 )  # fmt: skip
                 add_part = gr.Button("Add", size="md", scale=0, min_width=64, elem_id="add_part")

@@ -39,10 +39,11 @@ def measure(
 
     face, edits = desk.face_in_hand, desk.edits(strengths)
     with latents_of(services) as latents, torch.no_grad():
-        codes = [moved(latents, face, [], layers), moved(latents, face, edits, layers)]
-        codes += [moved(latents, face, [edit], layers) for edit in edits]
+        alone = [[edit] for edit in edits]
+        combinations = [[], *alone] if len(edits) == 1 else [[], *alone, edits]
+        codes = [moved(latents, face, some, layers) for some in combinations]
         pictures, features = painted(latents, codes)
-        before, after = pictures[:1], pictures[1:2]
+        before, after = pictures[:1], pictures[-1:]
         with services.cache.lease(services.pack.name, "face_identity") as network:
             one, other = network(torch.cat([before, after]))
         with services.cache.lease(services.pack.name, "lpips_eval") as perceptual:
@@ -60,16 +61,16 @@ def _scores(
 ) -> dict[str, float | None]:
     """Return the localization score of each slider alone; None where its part is not shown.
 
-    `pictures` and `features` are of the face, of all edits, then of every slider alone.
+    `pictures` and `features` are of the face, of every slider alone, then of all edits.
     """
     from pipelines.metrics.localization import combined, localization_scores
 
     with services.cache.lease(services.pack.name, "face_parser") as parser:
         if not any(slider.direction.part in parser.parts for slider in sliders):
             return {}
-        seen = parser(pictures).argmax(1)
+        seen = parser(pictures[: len(sliders) + 1]).argmax(1)
         scores: dict[str, float | None] = {}
-        for i, slider in enumerate(sliders, 2):
+        for i, slider in enumerate(sliders, 1):
             if slider.direction.part in parser.parts:
                 masks = parser.masks_in(seen[[0, i]], slider.direction.part)
                 mask = combined(masks[:1], masks[1:], "average")
