@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_pack import CPU
 
 from pipelines import directions
 from pipelines import lelsd as method
 from pipelines.benchmarks import lelsd as benchmark
 from pipelines.directions import calibrated, load, lpips_strengths
+from pipelines.models.direction_set import DirectionSet
 from pipelines.models.perceptual import stored, untrained
 from pipelines.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from pipelines.training import lelsd_directions, segmentation
@@ -66,6 +68,21 @@ def test_directions_are_trained_resumed_and_scaled(folders, tmp_path, monkeypatc
     stamp = (out / "hair_0.safetensors").stat().st_mtime_ns
     lelsd_directions.main(arguments(folders, "--out", str(out), "--parts", "hair"))
     assert (out / "hair_0.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_baselines_stand_beside_the_directions_of_the_same_parts(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(method, "BATCHES", 3)
+    out = tmp_path / "lelsd"
+    lelsd_directions.main(arguments(folders, "--out", str(out)))
+    given = arguments(folders, "--out", str(out), "--baselines", "--pictures", "1")
+    lelsd_directions.main(given)
+    found = DirectionSet.from_folder(out, CPU)
+    assert set(found) == {f"hair_{name}" for name in ("0", *benchmark.BASELINES)}
+    assert {one.method for one in found.values()} == {"lelsd", *benchmark.BASELINES}
+    assert found.nbytes == sum(v.nbytes for one in found.values() for v in one.vectors)
+    stamp = (out / "hair_random.safetensors").stat().st_mtime_ns
+    lelsd_directions.main(given)
+    assert (out / "hair_random.safetensors").stat().st_mtime_ns == stamp
 
 
 def test_a_strength_of_1_is_the_unit_distance(folders, monkeypatch):

@@ -2,12 +2,18 @@
 
     python -m pipelines.training.lelsd_directions
     python -m pipelines.training.lelsd_directions --parts hair lips --directions 2
+    python -m pipelines.training.lelsd_directions --baselines
 
 About two minutes a part on two cores. A part whose file is there already, found with the same
 generator, is passed over. Each direction is then scaled so that a strength of 1 moves pictures by
 the same LPIPS (`directions.calibrated`). `training.json` says what each part took and how the
 generator was trained: directions in one that was warm-started from the world's own parameters are
 weaker evidence.
+
+`--baselines` adds, for the parts that have a file, what Face sliders compares them with: the
+StyleSpace channel, the first-order direction and a random one, `<part>_<method>.safetensors`, as
+long as LELSD's. The first two need the generator's derivatives by every coordinate: a quarter of an
+hour for each of `--pictures` on a CPU, seconds on a GPU.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ from pipelines.devices import Device
 from pipelines.directions import LatentGenerator, calibrated, load
 from pipelines.errors import InputError
 from pipelines.lelsd import lelsd
+from pipelines.local_directions import first_order, random_direction, stylespace
 from pipelines.method_params import LELSDParams
 from pipelines.models.face_parser import FaceParser
 from pipelines.models.latent_spaces import StyleGAN2Latents
@@ -79,6 +86,29 @@ def tell(step: Step) -> None:
         print(f"  batch {step.index} of {step.total}: localization {step.score:.3f}", flush=True)
 
 
+def write_baselines(models: Models, args: argparse.Namespace) -> None:
+    """Find the missing baselines of every part that has a direction, and scale them alike."""
+    parts = [part for part in models.parser.parts if (args.out / f"{part}_0.safetensors").exists()]
+    generator, shared = models.generator, {"seed": args.seed, "pictures": args.pictures}
+    methods = {
+        "random": lambda: {
+            part: random_direction(generator, part, space=args.space, seed=args.seed)
+            for part in parts
+        },
+        "stylespace": lambda: stylespace(generator, models.parser, parts, **shared),
+        "first_order": lambda: first_order(
+            generator, models.parser, parts, space=args.space, **shared
+        ),
+    }
+    for method, find in methods.items():
+        files = {part: args.out / f"{part}_{method}.safetensors" for part in parts}
+        if args.fresh or not all(is_done(file, generator) for file in files.values()):
+            print(method, flush=True)
+            for part, direction in find().items():
+                scaled = calibrated(direction, generator, models.perceptual, seed=args.seed)
+                scaled.save(files[part])
+
+
 def main(argv: Sequence[str] | None = None) -> Path:
     """Train what is missing; return the folder with `<part>_<k>.safetensors`."""
     options = argparse.ArgumentParser(
@@ -91,8 +121,13 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--out", type=Path, default=TOYBOX / "lelsd")
     options.add_argument("--fresh", action="store_true", help="do not resume")
+    options.add_argument("--baselines", action="store_true", help="find these, train nothing")
+    options.add_argument("--pictures", type=int, default=8, help="that baselines are found with")
     args = options.parse_args(argv)
     models = open_models(args)
+    if args.baselines:
+        write_baselines(models, args)
+        return args.out
     params = LELSDParams(space=args.space, num_directions=args.directions)
     log = args.out / "training.json"
     seconds = json.loads(log.read_text())["seconds"] if log.exists() else {}
