@@ -1,5 +1,6 @@
 """The page in a real browser, with the shipped models: what a visitor does and sees."""
 
+import dataclasses
 import io
 import json
 import re
@@ -42,6 +43,9 @@ def shipped(untrained_pack):
     pack = packs.find("toybox")
     if not (packs.ASSETS / "toybox" / "scenes" / "unet").is_dir():
         pack = untrained_pack
+    if not all(part.is_here() for part in packs.FACES.values()):
+        faces = {role: untrained_pack.components[role] for role in packs.FACES}
+        pack = dataclasses.replace(pack, components={**pack.components, **faces})
     cache = WatchedCache(2**30, packs.LOADERS, packs={pack.name: pack})
     demo = app.build(cache=cache, pack=pack)
     _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_settings())
