@@ -222,17 +222,17 @@ def estimate(one: Estimate) -> str:
     else:
         parts.append(f"about {one.seconds:.{0 if one.seconds >= 10 else 1}f} s")
     needed = one.weights_bytes + one.activations_bytes
-    memory = f"memory about {_gb(one.weights_bytes)} + {_gb(one.activations_bytes)} GB"
+    memory = f"memory {_size(one.weights_bytes)} (models) + {_size(one.activations_bytes)}"
     if one.free_bytes:
-        memory += f" of {_gb(one.free_bytes)} GB free"
+        memory += f" of {_size(one.free_bytes)} free"
     parts.append(memory)
     if 0 < one.free_bytes < needed:
         parts.append("this may not fit")
     return status(f"At most {', '.join(parts)}.")
 
 
-def _gb(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.1f}"
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{megabytes(nbytes)} MB"
 
 
 def pack(chosen: Pack) -> str:

@@ -172,7 +172,9 @@ def test_free_memory_is_read_and_what_does_not_fit_is_said():
     assert devices.free_bytes(CPU) > 2**20
     tight = estimates.Estimate(140, 0, 12.3, 4 * 10**9, 2 * 10**9, 5 * 10**9)
     said = sentences.estimate(tight)
-    assert "140 UNet evaluations, about 12 s, memory about 4.0 + 2.0 GB of 5.0 GB free" in said
+    assert (
+        "140 UNet evaluations, about 12 s, memory 4.0 GB (models) + 2.0 GB of 5.0 GB free" in said
+    )
     assert "may not fit" in said
     roomy = dataclasses.replace(tight, free_bytes=7 * 10**9)
     assert "may not fit" not in sentences.estimate(roomy)
