@@ -265,6 +265,7 @@ PACKS: dict[str, Pack] = {
                 "retrieval": Component("retrieval_set", "toybox/retrieval"),
                 "scene_judge": Component("scene_judge", "toybox/scene_judge"),
                 "scene_segmenter": Component("scene_segmenter", "toybox/scene_segmenter"),
+                **FACES,
             },
             vocabulary="pipelines.data.captions:VOCABULARY",
             # the thesis's learning rate of 1 distorts this model's things

@@ -19,7 +19,8 @@ def test_toybox_entry():
     assert TOYBOX.licence == "Apache-2.0"
     encoders = {"clip_vit", "clip_resnet", "clip_resnet_large"}
     networks = {"lpips_loss", "lpips_eval", "scene_judge", "scene_segmenter"}
-    assert set(TOYBOX.components) == {"latent_diffusion", "retrieval", *encoders, *networks}
+    scenes = {"latent_diffusion", "retrieval", *encoders, *networks}
+    assert set(TOYBOX.components) == {*scenes, *packs.FACES}
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=lambda pack: pack.name)
