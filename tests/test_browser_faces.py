@@ -29,9 +29,7 @@ def pull(visitor, place, key):
 def test_a_dragged_slider_changes_the_face_beside_it(visitor):
     (before,) = visitor.pictures(FACE)
     pull(visitor, 0, Keys.END)
-    after = visitor.until(
-        lambda: next((p for p in visitor.pictures(FACE) if (p != before).any()), None)
-    )
+    (after,) = visitor.until(lambda: [p for p in visitor.pictures(FACE) if (p != before).any()])
     assert after.shape == before.shape
     assert visitor.see("#face_score_0 .score").text
     bottom = visitor.see(FACE).rect
