@@ -11,7 +11,7 @@ backwards, as far as LPIPS 0.1, 0.2 and 0.3 (Pajouheshgar et al. 2022, sec. 4.2)
     seconds             to train one LELSD direction
     similarity          |cosine| of two directions for one part, found together
 
-LELSD's directions are those of `--directions`, trained now where they are missing. First-order
+Directions are those of `--directions`, found now where they are missing. First-order
 directions live in LELSD's own space, StyleSpace's channels in S. `--judge` names a second face
 parser that no direction was found with: without it the masks that judge are the searched one's.
 """
@@ -59,6 +59,8 @@ def options(description: str | None) -> argparse.ArgumentParser:
     more.add_argument("--directions", type=Path, default=TOYBOX / "lelsd")
     more.add_argument("--parts", nargs="+", help="all of the parser's by default")
     more.add_argument("--space", default=LELSDParams().space, choices=("w", "w+", "s"))
+    switch = argparse.BooleanOptionalAction
+    more.add_argument("--trainings", action=switch, default=True, help="vary training, K too")
     more.add_argument("--pictures", type=int, default=8, help="that baselines are found with")
     return more
 
@@ -77,15 +79,37 @@ def faces_with(
     return torch.cat(kept) if kept else None
 
 
-def lelsd_direction(args: argparse.Namespace, models: Models, part: str) -> Direction:
-    """Return the stored direction of a part, or train it."""
-    path = args.directions / f"{part}_0.safetensors"
-    if path.exists():
-        direction = load(path)
-        check(direction, models.generator)
-        return direction
+def stored(args: argparse.Namespace, models: Models, file: str) -> Direction | None:
+    """Return a direction of the folder; None where it is not there."""
+    path = args.directions / f"{file}.safetensors"
+    if not path.exists():
+        return None
+    direction = load(path)
+    check(direction, models.generator)
+    return direction
+
+
+def found_by(
+    args: argparse.Namespace, models: Models, parts: Sequence[str], method: str
+) -> Mapping[str, Direction]:
+    """Return a direction for each part: the stored ones, or all found now where one is missing."""
+    index = "0" if method == "lelsd" else method
+    known = {part: stored(args, models, f"{part}_{index}") for part in parts}
+    if all(known.values()):
+        return {part: direction for part, direction in known.items() if direction is not None}
+    generator, shared = models.generator, {"seed": args.seed, "pictures": args.pictures}
+    if method == "stylespace":
+        return stylespace(generator, models.parser, parts, **shared)
+    if method == "first_order":
+        return first_order(generator, models.parser, parts, space=args.space, **shared)
+    if method == "random":
+        seed = args.seed
+        return {p: random_direction(generator, p, space=args.space, seed=seed) for p in parts}
     params = LELSDParams(space=args.space)
-    return lelsd(models.generator, models.parser, part, params, seed=args.seed)[0]
+    return {
+        part: known[part] or lelsd(generator, models.parser, part, params, seed=args.seed)[0]
+        for part in parts
+    }
 
 
 def measure(
@@ -247,21 +271,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     faces = {part: w_plus for part, w_plus in found.items() if w_plus is not None}
     for part in found.keys() - faces.keys():
         print(f"left out, on none of {args.n * PATIENCE} faces: {part}", flush=True)
-    shared = {"seed": args.seed, "pictures": args.pictures}
-    generator, parts = models.generator, tuple(faces)
-    directions = {
-        "lelsd": {part: lelsd_direction(args, models, part) for part in parts},
-        "stylespace": stylespace(generator, models.parser, parts, **shared),
-        "first_order": first_order(generator, models.parser, parts, space=args.space, **shared),
-        "random": {
-            part: random_direction(generator, part, space=args.space, seed=args.seed)
-            for part in parts
-        },
-    }
+    parts = tuple(faces)
+    methods = "lelsd", *BASELINES
+    directions = {method: found_by(args, models, parts, method) for method in methods}
     scores, leaks = compare(report, models, judge, directions, faces)
     claims(report, scores, leaks, start_of(models))
-    trainings(report, args, models, parts[0], faces[parts[0]])
-    distinctness(report, args, models, parts[0])
+    if args.trainings:
+        trainings(report, args, models, parts[0], faces[parts[0]])
+        distinctness(report, args, models, parts[0])
 
 
 if __name__ == "__main__":
