@@ -286,8 +286,8 @@ PACKS: dict[str, Pack] = {
                 },
                 "faithful": {"solver": "ddim", "num_steps": 50, "flexit.num_steps": 160},
             },
-            notes="Small models trained for this app. They know rendered toy scenes and nothing "
-            "else: a photo comes back as toys.",
+            notes="Small models trained for this app. They know rendered toy scenes and clay "
+            "faces, and nothing else: a photo comes back as toys.",
         ),
         _photo(
             "sd15",
