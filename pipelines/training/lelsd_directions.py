@@ -10,10 +10,10 @@ the same LPIPS (`directions.calibrated`). `training.json` says what each part to
 generator was trained: directions in one that was warm-started from the world's own parameters are
 weaker evidence.
 
-`--baselines` adds, for the parts that have a file, what Face sliders compares them with: the
+`--baselines` adds what Face sliders compares them with, for parts that have a file already: the
 StyleSpace channel, the first-order direction and a random one, `<part>_<method>.safetensors`, as
-long as LELSD's. The first two need the generator's derivatives by every coordinate: a quarter of an
-hour for each of `--pictures` on a CPU, seconds on a GPU.
+long as LELSD's. The first two need the generator's derivatives by every coordinate: minutes for
+each of `--pictures` on a CPU, seconds on a GPU.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def tell(step: Step) -> None:
 
 def write_baselines(models: Models, args: argparse.Namespace) -> None:
     """Find the missing baselines of every part that has a direction, and scale them alike."""
-    parts = [part for part in models.parser.parts if (args.out / f"{part}_0.safetensors").exists()]
+    wanted = args.parts or models.parser.parts
+    parts = [part for part in wanted if (args.out / f"{part}_0.safetensors").exists()]
     generator, shared = models.generator, {"seed": args.seed, "pictures": args.pictures}
     methods = {
         "random": lambda: {
