@@ -1396,8 +1396,7 @@ def faces_tab(page: Page) -> None:
                 with gr.Row():
                     refine, stop_refine = run_controls("Refine", "refine")
             with gr.Accordion("Settings", open=False):
-                values = face_sources.defaults(page.services.pack)
-                settings = {spec.name: parameter_control(spec, values[spec.name]) for spec in specs}
+                settings = {spec.name: parameter_control(spec, spec.default) for spec in specs}
         with gr.Column(scale=4, min_width=300, elem_id="face_sliders"):
             slots = [Slot.build(place) for place in range(faces.SLOTS)]
             with gr.Row(equal_height=True, elem_classes="compact"):

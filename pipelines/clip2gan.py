@@ -17,9 +17,6 @@ from W, and beta = 1 adds an average face besides the attribute. "difference" su
 a text that says nothing. "clip" is the paper's own counterexample (Table 6): M maps the sum of
 both embeddings. And M(C_img(x)) keeps of a face what CLIP saw of it; "inverted" starts from the
 code that an inversion encoder finds.
-
-A CLIP keeps pictures and texts apart (Liang et al. 2022, arXiv 2203.02053), and M has seen pictures
-only: texts can be centred, moved by the difference of both means. "difference" always does.
 """
 
 from __future__ import annotations
@@ -87,8 +84,6 @@ def generate(
     Face i depends on texts[i] and seeds[i] only.
     """
     embeds = models.clip.embed_texts(texts)
-    if params.is_centred:
-        embeds = models.mapper.centred(embeds)
     mean, variance = _NOISES[params.noise]
     normal = seeded_noise(embeds.shape[1:], [sub_seed(s, "clip2gan") for s in seeds], embeds)
     noise = params.amount * (mean + variance**0.5 * normal)
@@ -142,11 +137,10 @@ def directions(
 
     They do not depend on the picture, so that sliders may keep them.
     """
-    embeds = models.clip.embed_texts([*texts, neutral])
+    codes = models.mapper(models.clip.embed_texts(texts))
     if direction == "published":
-        return models.mapper(embeds[:-1])
-    codes = models.mapper(models.mapper.centred(embeds))
-    return codes[:-1] - codes[-1]
+        return codes
+    return codes - models.mapper(models.clip.embed_texts([neutral]))
 
 
 def clip_moves(models: Clip2Gan, images: Tensor, texts: Sequence[str], beta: float) -> Tensor:

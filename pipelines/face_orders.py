@@ -92,7 +92,7 @@ def carry_out(
 
 def face_of(services: Services, one: FaceOrder, on_step: OnStep) -> Face:
     """Return the face that an order starts from."""
-    built = params.build(FaceParams, {**face_sources.defaults(services.pack), **one.values})
+    built = params.build(FaceParams, one.values)
     if one.picture is not None:
         face = face_sources.from_picture(services, one.picture, built)
         is_refined = "refine_steps" in one.values

@@ -19,8 +19,6 @@ from pipelines import images, recipes, verdicts
 from pipelines.errors import InputError
 from pipelines.faces import METHODS, Desk, Face, Slider, latents_of
 from pipelines.method_params import FaceParams
-from pipelines.packs import Pack
-from pipelines.params import specs
 from pipelines.results import OnStep
 from pipelines.workbench import MAX_SEED, Services
 
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
 RESULTS = 4  # faces for one text
 MODES = ("difference", "published")
 """What a text's direction is: what sets its code apart from a neutral one's, or the code itself."""
-TEXT_SETTINGS = "noise", "amount", "is_centred"
-"""Parameters that a face from a text depends on."""
 FIRST = ("hair", "hat", "glasses", "lips", "eyes")
 """Parts whose sliders are there from the start."""
 LIMITS = "likeness.json"  # beside the inversion encoder, see training.inversion_likeness
@@ -58,12 +54,6 @@ def clip2gan_of(services: Services, *, inverts: bool = False) -> Iterator[Clip2G
         mapper = lease("latent_mapper")
         encoder = lease("face_inversion") if inverts else None
         yield Clip2Gan(lease(mapper.clip), mapper, latents.model, encoder)
-
-
-def defaults(pack: Pack) -> dict[str, Any]:
-    """Return the parameters of FaceParams as a pack has them."""
-    values = {spec.name: spec.default for spec in specs(FaceParams)}
-    return values | dict(pack.defaults.get("clip2gan", {}))
 
 
 # ---------------------------------------------------------------- faces
@@ -94,7 +84,7 @@ def from_text(
         from pipelines.clip2gan import generate
 
         made = generate(models, [text] * count, params, seeds=seeds)
-    told = {"text": text, **{name: getattr(params, name) for name in TEXT_SETTINGS}}
+    told = {"text": text, "noise": params.noise, "amount": params.amount}
     pictures = images.to_pil(made.images)
     return [
         Face(code, picture, {**told, "seed": one})

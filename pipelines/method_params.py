@@ -282,9 +282,6 @@ class Clip2GanParams:
         "normal of training, or nothing",
     )
     amount: float = ranged(1.0, 0.0, 2.0, 0.05, "factor on that noise: how much results differ")
-    is_centred: bool = flag(
-        False, "move texts to where pictures lie in CLIP's space; not in the paper", "Centred texts"
-    )
 
 
 @dataclass(frozen=True)

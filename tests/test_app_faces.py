@@ -11,7 +11,7 @@ from PIL import Image
 from test_app import HORSE, Listener, check_sentence, upload
 
 import app
-from pipelines import direction_training, directions, face_sources, lelsd, packs, recipes
+from pipelines import direction_training, directions, lelsd, packs, recipes
 from pipelines.faces import GROUPS, SLOTS
 
 
@@ -76,7 +76,7 @@ def test_a_recipe_makes_the_same_face_again(client):
     assert set(report["localization_scores"]) == {"hair · LELSD", "skin · StyleSpace channel"}
     assert ["hair: none", True] in report["facts"] or ["hair: none", False] in report["facts"]
     made = recipe["face"]
-    settings = {name: made[name] for name in face_sources.TEXT_SETTINGS}
+    settings = {name: made[name] for name in ("noise", "amount")}
     again = face(
         client, text=made["text"], seed=made["seed"], edits=recipe["edits"],
         layers=recipe["layers"], parameters=settings,

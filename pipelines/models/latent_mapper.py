@@ -19,7 +19,6 @@ open, and what is done here:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +39,14 @@ class LatentMapper(nn.Module):
 
     def __init__(
         self, clip_dim: int, w_layers: int, w_dim: int, *, depth: int = 12, width: int = 512,
-        clip: str = "", text_shift: Sequence[float] = (),
+        clip: str = "",
     ) -> None:  # fmt: skip
-        """Draw fresh weights; `clip` names the encoder whose features are mapped.
-
-        `text_shift` (D,) is how far the mean picture lies from the mean text, nothing if empty.
-        """
+        """Draw fresh weights; `clip` names the encoder whose features are mapped."""
         super().__init__()
         if depth < 2:
             raise ValueError(f"depth must be at least 2, got {depth}")
         self.clip_dim, self.w_layers, self.w_dim = clip_dim, w_layers, w_dim
         self.depth, self.width, self.clip = depth, width, clip
-        shift = torch.tensor(text_shift or [0.0] * clip_dim)
-        self.register_buffer("text_shift", shift, persistent=False)
-        self.text_shift: Tensor
         sizes = [clip_dim, *[width] * (depth - 1), w_layers * w_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
         for layer in self.layers:
@@ -66,10 +59,6 @@ class LatentMapper(nn.Module):
         wanted = w_avg.repeat(self.w_layers)
         self.layers[-1].bias.copy_(torch.where(wanted < 0, wanted / SLOPE, wanted))
         self.layers[-1].weight.mul_(_LAST_SCALE)
-
-    def centred(self, text_embeds: Tensor) -> Tensor:
-        """Return unit vectors (B, D) of texts, moved to where those of pictures lie."""
-        return F.normalize(text_embeds + self.text_shift, dim=-1)
 
     def features(self, embeds: Tensor) -> Tensor:
         """Return f (B, D), components of variance about 1, of unit vectors (B, D)."""
@@ -93,8 +82,7 @@ class LatentMapper(nn.Module):
     def config(self) -> dict[str, Any]:
         """Return what `__init__` takes."""
         names = ("clip_dim", "w_layers", "w_dim", "depth", "width", "clip")
-        shift = [round(value, 6) for value in self.text_shift.tolist()]
-        return {**{name: getattr(self, name) for name in names}, "text_shift": shift}
+        return {name: getattr(self, name) for name in names}
 
     def save(self, folder: Path) -> None:
         """Write config.json and model.safetensors in float16."""

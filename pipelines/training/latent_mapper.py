@@ -55,7 +55,7 @@ from pipelines.training.face_likeness import (
 
 WEIGHTS = {"rec": 1.0, "lpips": 1.0, "id": 1.0, "adversarial": 0.1, "diversity": 1.0}
 PENALTY = 1.0
-WARM_BATCH, EMBED_BATCH, SHIFT_FACES = 256, 100, 1000
+WARM_BATCH, EMBED_BATCH = 256, 100
 EPSILON = 1e-5
 
 
@@ -139,15 +139,6 @@ class Trainer:
         )
 
     @torch.no_grad()
-    def measure_shift(self) -> None:
-        """Store how far pictures lie from their captions on average."""
-        rows = np.arange(min(SHIFT_FACES, len(self.faces)))
-        images = self.faces.batch(rows, np.zeros(len(rows), bool)).to(self.args.device)
-        texts = [captions[0] for captions in self.faces.captions()[: len(rows)]]
-        seen = torch.cat([self.clip.embed_images(part) for part in images.split(EMBED_BATCH)])
-        self.mapper.text_shift.copy_(seen.mean(0) - self.clip.embed_texts(texts).mean(0))
-
-    @torch.no_grad()
     def embeds(self) -> Tensor:
         """Return CLIP's embeddings (N, D) of all pictures."""
         straight, rows = np.zeros(EMBED_BATCH, bool), np.arange(len(self.faces))
@@ -218,7 +209,6 @@ def main(argv: Sequence[str] | None = None) -> Path:
         decay_from=0.5,
     )
     folder = args.out or TOYBOX / "latent_mapper"
-    trainer.measure_shift()
     trainer.mapper.eval().save(folder)
     with torch.no_grad():
         images = trainer.real()[:10]
