@@ -90,7 +90,7 @@ def test_a_strength_of_1_is_the_unit_distance(folders, monkeypatch):
     monkeypatch.setattr(directions, "UNIT_LPIPS", 1e-3)
     options = benchmark.options(None).parse_args(arguments(folders))
     models = lelsd_directions.open_models(options)
-    raw = benchmark.lelsd_direction(options, models, "hair")
+    raw = benchmark.found_by(options, models, ["hair"], "lelsd")["hair"]
     direction = calibrated(raw, models.generator, models.perceptual, seed=0)
     codes = models.generator.draw("w+", range(8))
     signs = torch.tensor([1.0, -1.0] * 4)
