@@ -153,6 +153,7 @@ class Trainer:
         self.discriminator = Discriminator(self.generator.config.channels).to(**layout)
         self.average = Average(self.generator, 0.999)
         self.memory = Memory().to(args.device)
+        self.warm_log: list[dict[str, float]] = []
         self.codes: Tensor | None = None  # z of every face, once asked for
         self.regression_loss = torch.compile(regression_loss) if args.compile else regression_loss
 
@@ -242,6 +243,7 @@ class Trainer:
             decay_from=0.4,
         )
         self.memory.warm_samples.fill_(progress.samples)
+        self.warm_log = progress.log
 
     def compete(self) -> Progress:
         """Train generator and discriminator against each other."""
@@ -385,7 +387,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         "warm_start_samples": int(trainer.memory.warm_samples),
         "adversarial_samples": progress.samples,
         "adversarial_minutes": round(progress.elapsed_s / 60, 1),
-        "log": progress.log,
+        "log": progress.log or trainer.warm_log,
     }
     write_json(folder / "training.json", story)
     print(f"{progress.samples} samples in {progress.elapsed_s / 60:.1f} minutes")

@@ -101,6 +101,7 @@ class Trainer:
             self.clip.dim, config.w_layers, config.w_dim, depth=args.depth, width=args.width,
             clip=self.clip.name,
         ).to(args.device)  # fmt: skip
+        self.warm_log: list[dict[str, float]] = []
         self.mapper.start_at(self.like.generator.w_avg)
         self.discriminator = Discriminator(config.channels).to(args.device)
         self.makers = torch.optim.Adam(self.mapper.parameters(), 2e-3)
@@ -129,14 +130,14 @@ class Trainer:
         args = copy.copy(self.args)
         args.minutes, args.batch = args.warm_start_minutes, WARM_BATCH
         optimizer = torch.optim.AdamW(self.mapper.parameters(), 1e-3, weight_decay=0.05)
-        train(
+        self.warm_log = train(
             args,
             name=f"{args.name}_warm",
             parts={"mapper": self.mapper},
             optimizers=[optimizer],
             loss_of_step=loss_of_step,
             decay_from=0.4,
-        )
+        ).log
 
     @torch.no_grad()
     def embeds(self) -> Tensor:
@@ -217,7 +218,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     switches = {name: getattr(args, name) for name in ("depth", "adversarial", "diversity")}
     counted = {"samples": progress.samples, "minutes": round(progress.elapsed_s / 60, 1)}
     counted["warm_start_minutes"] = args.warm_start_minutes
-    write_json(folder / "training.json", {**switches, **counted, "log": progress.log})
+    write_json(
+        folder / "training.json", {**switches, **counted, "log": progress.log or trainer.warm_log}
+    )
     return folder
 
 
