@@ -215,9 +215,9 @@ class Page:
     tab: dict[str, gr.Tab] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
 
-    def services_for(self, name: str) -> Services:
-        """Return the services with the pack that the menu names."""
-        if name == self.services.pack.name:
+    def services_for(self, name: str | None) -> Services:
+        """Return the services with the pack that is named, the app's own if none is."""
+        if not name or name == self.services.pack.name:
             return self.services
         return replace(self.services, pack=packs.find(name))
 
