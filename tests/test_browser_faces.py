@@ -72,5 +72,5 @@ def test_a_direction_is_trained_in_the_page(visitor, monkeypatch):
     visitor.click("#learn")
     visitor.see("#learning", "localization score")
     visitor.see(f"#face_slider_{count}", "yours")
-    assert visitor.see("#learnt a", "safetensors")
+    assert visitor.see("#learnt", ".safetensors")
     assert not visitor.complaints()
