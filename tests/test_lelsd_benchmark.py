@@ -85,10 +85,11 @@ def test_baselines_stand_beside_the_directions_of_the_same_parts(folders, tmp_pa
     assert (out / "hair_random.safetensors").stat().st_mtime_ns == stamp
 
 
-def test_a_strength_of_1_is_the_unit_distance(folders, monkeypatch):
+def test_a_strength_of_1_is_the_unit_distance(folders, tmp_path, monkeypatch):
     monkeypatch.setattr(method, "BATCHES", 3)
     monkeypatch.setattr(directions, "UNIT_LPIPS", 1e-3)
-    options = benchmark.options(None).parse_args(arguments(folders))
+    given = arguments(folders, "--directions", str(tmp_path))
+    options = benchmark.options(None).parse_args(given)
     models = lelsd_directions.open_models(options)
     raw = benchmark.found_by(options, models, ["hair"], "lelsd")["hair"]
     direction = calibrated(raw, models.generator, models.perceptual, seed=0)
