@@ -137,11 +137,10 @@ def train(
     log_every: int = 50,
 ) -> Progress:
     """Run the loop of `run` with one loss: its gradient, clipped, moves every optimizer."""
-    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
 
     def step(progress: Progress) -> dict[str, float]:
         loss, numbers = loss_of_step(progress)
-        descend(loss, optimizers, parameters)
+        descend(loss, optimizers)
         return numbers
 
     return run(
@@ -160,9 +159,9 @@ def train(
 def descend(
     loss: torch.Tensor,
     optimizers: Sequence[torch.optim.Optimizer],
-    parameters: Sequence[nn.Parameter],
 ) -> None:
-    """Move `parameters` by the gradient of a loss, clipped to norm 1."""
+    """Move what the optimizers hold by the gradient of a loss, clipped to norm 1."""
+    parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
     for parameter in parameters:
         parameter.grad = None
     loss.backward()

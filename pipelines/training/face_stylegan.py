@@ -11,10 +11,10 @@ path length (sec. 3.2) where asked for, style mixing, an averaged generator. Fro
 takes millions of pictures. On a CPU a warm start comes first: every face has a code z made of its
 own attributes (`pipelines.training.face_codes`); the mapping regresses these attributes, laid into
 W by a rotation, the synthesis regresses the renderer from there, picture by picture, and only then
-does the discriminator join in. With `--anchor` the regression goes on beside it, so that a short
-adversarial phase sharpens and forgets nothing. Directions found in such a generator are weaker
-evidence than in one that never saw an attribute: W was laid out by hand. The pack entry's
-training.json says how each was trained.
+does the discriminator join in. With `--anchor` the regression goes on beside it, lest a short
+adversarial phase forget; that it sharpens has yet to be shown. Directions found in such a generator
+are weaker evidence than in one that never saw an attribute: W was laid out by hand. The pack
+entry's training.json says how each was trained.
 """
 
 from __future__ import annotations
@@ -123,11 +123,6 @@ def path_lengths(generator: StyleGAN2, w: Tensor, noise: Tensor) -> Tensor:
 
 
 # ---------------------------------------------------------------- the phases
-
-
-def weights_of(optimizers: Optimizers) -> list[nn.Parameter]:
-    """Return all that the optimizers move."""
-    return [p for one in optimizers for group in one.param_groups for p in group["params"]]
 
 
 class Memory(nn.Module):
@@ -303,7 +298,7 @@ class Trainer:
             strained = (lengths - self.memory.path_mean).square().mean()
             loss = loss + self.args.path_length * PATH_EVERY * strained
             numbers["path_length"] = lengths.mean().item()
-        descend(loss, optimizers, weights_of(optimizers))
+        descend(loss, optimizers)
         self.discriminator.requires_grad_(True)
         return numbers
 
@@ -324,7 +319,7 @@ class Trainer:
             penalty = r1_penalty(self.discriminator, real)
             loss = loss + 0.5 * self.args.r1 * PENALTY_EVERY * penalty
             numbers["r1"] = penalty.item()
-        descend(loss, optimizers, weights_of(optimizers))
+        descend(loss, optimizers)
         return numbers
 
 

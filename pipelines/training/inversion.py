@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         losses = like.losses(like.sized(images), made)
         losses["offsets"] = offset_loss(codes)
         losses["adversarial"] = F.softplus(-discriminator(codes.flatten(0, 1))).mean()
-        descend(weighted(losses, WEIGHTS), [makers], list(encoder.parameters()))
+        descend(weighted(losses, WEIGHTS), [makers])
         is_penalised = progress.step % PENALTY_EVERY == 0
         told = code_discriminator_loss(
             discriminator,
@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             codes[:, rng.integers(stage + 1)],
             R1 * PENALTY_EVERY if is_penalised else 0.0,
         )
-        descend(told, [critics], list(discriminator.parameters()))
+        descend(told, [critics])
         return {**numbers_of(losses), "discriminator": told.item(), "stage": stage}
 
     progress = run(

@@ -163,11 +163,11 @@ class Trainer:
             self.discriminator.requires_grad_(False)
             losses["adversarial"] = generator_loss(self.discriminator(made))
             self.discriminator.requires_grad_(True)
-        descend(weighted(losses, WEIGHTS), [self.makers], list(self.mapper.parameters()))
+        descend(weighted(losses, WEIGHTS), [self.makers])
         numbers = numbers_of(losses)
         if self.args.adversarial:
             told = discriminator_loss(self.discriminator, images, made)
-            descend(told, [self.critics], list(self.discriminator.parameters()))
+            descend(told, [self.critics])
             numbers["discriminator"] = told.item()
         return numbers
 
