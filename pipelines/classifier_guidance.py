@@ -75,9 +75,10 @@ def classifier_guidance(
                 leaf = latents.detach().requires_grad_()
                 eps_text, loss, seen = criterion(leaf, t)
                 (gradient,) = torch.autograd.grad(loss.sum(), leaf)
-            eps_text, seen = eps_text.detach(), seen.detach()
-            eps_negative = eps_plain(latents, t, negative)
-            eps = eps_negative + params.guidance_scale * (eps_text - eps_negative)
+            eps, seen = eps_text.detach(), seen.detach()
+            if params.guidance_scale != 1:
+                eps_negative = eps_plain(latents, t, negative)
+                eps = eps_negative + params.guidance_scale * (eps - eps_negative)
             latents = ddim.step(latents, eps, t, s, model.schedule)
             if params.normalise_gradient:
                 gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
