@@ -89,6 +89,18 @@ def test_the_loss_is_that_of_the_paper_plus_the_negatives():
     assert alone < loss
 
 
+def test_adversarial_examples_lie_within_their_radius_where_the_loss_is_greatest():
+    torch.manual_seed(0)
+    images, slope = torch.rand(4, 3, 8, 8), torch.randn(3, 8, 8)
+    moved = scene_clip.adversarial(images, lambda x: (x * slope).sum(), 0.1) - images
+    size = moved.square().mean((1, 2, 3)).sqrt()
+    assert (size <= 0.1 + 1e-6).all() and (size > 0.05).all()
+    along = F.cosine_similarity(moved.flatten(1), slope.flatten()[None])
+    assert (along > 0.5).all()
+    pulled = scene_clip.adversarial(images, lambda x: -x.square().sum(), 0.1)
+    assert (pulled.square().sum((1, 2, 3)) < images.square().sum((1, 2, 3))).all()
+
+
 def test_recall_counts_hits_at_rank_one():
     axes = torch.eye(4)
     assert recall_at_1(axes, axes) == 1

@@ -46,6 +46,8 @@ VISION = {
 MEAN, STD = 0.5, 0.25
 MOST_NOISE = 0.5
 """Standard deviation, where pictures lie in [-1, 1]."""
+RADIUS = 0.03
+"""Of adversarial examples: root mean square over the values of a picture in [-1, 1]."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,29 @@ def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
     return images + strengths * torch.randn_like(images)
 
 
+def adversarial(images: Tensor, loss_of: Callable[[Tensor], Tensor], radius: float) -> Tensor:
+    """Return images (B, 3, H, H), each moved by at most `radius` to where its loss is greater.
+
+    One step up the gradient from a random start, in L2 (Wong, Rice and Kolter 2020, arXiv
+    2001.03994). A network trained on such pictures has gradients that change things, not noise
+    (Santurkar et al. 2019, arXiv 1906.09453).
+
+    Args:
+        radius: root mean square of the move over the values of one picture.
+    """
+    side = math.sqrt(images[0].numel())
+    start = torch.rand(len(images), 1, 1, 1, device=images.device) * torch.randn_like(images)
+    leaf = (images + radius * start).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss_of(leaf), leaf)
+    move = radius * (start + side * gradient / l2(gradient))
+    return images + move * (radius * side / l2(move)).clamp(max=1)
+
+
+def l2(values: Tensor) -> Tensor:
+    """Return the norm of each (B, C, H, W), (B, 1, 1, 1)."""
+    return values.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None, None]
+
+
 def standardised(images: Tensor, side_px: int) -> Tensor:
     """Return images (B, 3, H, H) in [-1, 1] as the image encoder takes them."""
     if images.shape[-1] != side_px:
@@ -151,6 +176,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options.add_argument("--size", choices=VISION, default="resnet")
     options.add_argument("--world", choices=SETS, default="scenes")
     options.add_argument("--hard-negatives", type=int, default=HARD_NEGATIVES)
+    options.add_argument("--radius", type=float, default=RADIUS, help="of adversarial examples")
     args = options.parse_args(argv)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
@@ -187,10 +213,17 @@ def main(argv: Sequence[str] | None = None) -> Path:
     def loss_of_step(progress: Progress):
         name = SETS[args.world][progress.step % len(worlds)]
         images, texts = batch_of(name)
-        seen = network.encode_image(images, normalize=True)
         words = network.encode_text(tokenize(texts).to(args.device), normalize=True)
         network.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         scale = network.logit_scale.exp()
+
+        def loss_of(pictures: Tensor) -> Tensor:
+            shown = network.encode_image(pictures, normalize=True)
+            return contrastive_loss(shown, words.detach(), scale.detach())
+
+        if args.radius > 0:
+            images = adversarial(images, loss_of, args.radius / STD / 2)
+        seen = network.encode_image(images, normalize=True)
         loss = contrastive_loss(seen, words, scale)
         matches = (seen @ words.T).argmax(1) == torch.arange(args.batch, device=words.device)
         numbers = {"loss": loss.item(), "scale": scale.item()}
