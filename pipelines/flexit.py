@@ -21,7 +21,8 @@ is a mean over networks in both readings.
 Where we deviate: pixels are clamped to [-1, 1] by the autoencoder, not by the release's soft clamp,
 which turns white into 0.973 and has no gradient in half precision; what turns into a crop from
 beyond the edge takes the edge's colour, not black, which no toy scene has there; the release's
-noise of 1e-6, which keeps the gradient of the norm finite at z_0, is not needed: it is 0 there.
+noise of 1e-6, which keeps the gradient of the norm finite at z_0, is not needed: it is 0 there;
+and a picture takes a network's size before it is turned and cropped, once for all of its crops.
 """
 
 from __future__ import annotations
@@ -146,11 +147,11 @@ def embeddings(
     """Return C_i of images for every network, (B, D): the mean over its own augmentations."""
     seen = {}
     for name, clip in clips.items():
-        crops = images
+        crops = clip.preprocess(images)
         if augmentations:
             streams = [sub_seed(seed, "augmentation", step, name) for seed in seeds]
-            crops = augmented(images, seeded_uniform((augmentations, DRAWS), streams, images))
-        embeds = clip.embed_images(crops)  # (B * d, D)
+            crops = augmented(crops, seeded_uniform((augmentations, DRAWS), streams, images))
+        embeds = clip.embed_prepared(crops)  # (B * d, D)
         seen[name] = embeds.unflatten(0, (len(images), -1)).mean(1)
     return seen
 

@@ -100,8 +100,8 @@ def release_loss(model, latents, latents0, image, text, params, further, seed):
         point = target + params.image_weight * seen - params.source_weight * source
         draws = draws_of(seed, 0, name, params.augmentations)
         crops = [
-            clip.embed_images(augmented(decoded, draws[:, k : k + 1]))
-            for k in range(params.augmentations)
+            clip.embed_prepared(augmented(clip.preprocess(decoded), one))
+            for one in draws.split(1, 1)
         ]
         products.append((sum(crops) / len(crops) * point).sum())
     theirs = lpips.LPIPS(net="squeeze", pretrained=False, pnet_rand=True, verbose=False)

@@ -12,18 +12,17 @@ the test half reports. Metrics:
 
 `copy`, `encode`, `retrieve` (another render of the target class) bound what is possible. Parts:
 `headline`; `networks` (single, pairs); `augmentations`; `regularisers`; `space`; `settings` (Table
-A.2 of the thesis); `cost` (a step against the release's loop over crops); `published` (FlexIT's own
-queries on a folder of ImageNet's validation set, distances only: no judge here knows photos).
+A.2 of the thesis); `cost` (a step against the release's loop over crops, and whole edits);
+`published` (FlexIT's own queries on a folder of ImageNet's validation set, distances only: no judge
+here knows photos).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
-from statistics import median
 
 import numpy as np
 import torch
@@ -32,13 +31,12 @@ from torch import Tensor
 from pipelines import images as pictures
 from pipelines.benchmarks.diffedit import Batch, fast, pasted, render_batches
 from pipelines.benchmarks.faithfulness import rendered
+from pipelines.benchmarks.flexit_cost import measure_cost
 from pipelines.benchmarks.report import Report, parser
 from pipelines.data.cluster_queries import cluster_queries, one_thing, published
 from pipelines.data.scenes import Scene, is_well_seen
 from pipelines.data.spec import CLASSES
-from pipelines.flexit import DRAWS, augmented, flexit, target_points
 from pipelines.memo import Memo
-from pipelines.method_params import FlexITParams
 from pipelines.metrics.clip_score import clip_score
 from pipelines.metrics.frechet import JudgeFeatures
 from pipelines.metrics.simplified_frechet import csfid, sfid
@@ -46,7 +44,7 @@ from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.judge import SceneJudge
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.perceptual import Perceptual
-from pipelines.noise import seeded_uniform, sub_seed
+from pipelines.noise import sub_seed
 from pipelines.packs import Pack
 from pipelines.params import build
 from pipelines.registry import METHODS
@@ -65,7 +63,6 @@ TABLE_A2 = {
     "loss": ("squared",),
     "normalise_gradient": (False,),
 }
-TIMED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,58 +271,9 @@ def settings(lab: Lab, base: Mapping[str, float], seed: int) -> None:
 
 
 def cost(lab: Lab, base: Mapping[str, float], seed: int) -> None:
-    """Time a step of one picture against the release's loop, same weights, in turns."""
+    """Time a step against the release's loop, and whole edits."""
     batch = next(iter(lab.batches["test"]))
-    image, texts = batch.images[:1], (batch.source[:1], batch.target[:1])
-    for d in (1, 8):
-        params = build(FlexITParams, {"augmentations": d, "num_steps": 4, "snapshot_every": 0})
-        ours, theirs = [], []
-        for _ in range(TIMED + 1):
-            started = time.perf_counter()
-            flexit(lab.model, image, *texts, params, seeds=[seed], **lab.models)
-            between = time.perf_counter()
-            crop_by_crop(lab, image, *texts, params, seed)
-            ours.append((between - started) / params.num_steps)
-            theirs.append((time.perf_counter() - between) / params.num_steps)
-        times = [median(row[1:]) for row in (ours, theirs)]  # the first round warms up
-        ratio = times[0] / times[1]
-        for name, seconds in zip(("flexit", "loop"), times, strict=True):
-            lab.report.add("seconds_per_step", name, seconds, setting=f"d = {d}", n=TIMED)
-        lab.report.add("ratio_to_loop", "flexit", ratio, setting=f"d = {d}", n=TIMED)
-    lab.report.claim(
-        "a step takes at most half of the time of a loop over crops (d = 8)",
-        ratio <= 0.5,
-        f"{times[0]:.3f} s against {times[1]:.3f} s",
-    )
-
-
-@torch.no_grad()
-def crop_by_crop(
-    lab: Lab, image: Tensor, source: list[str], target: list[str], params: FlexITParams, seed: int
-) -> Tensor:
-    """Return latents of one picture, optimised as the release does: every crop on its own."""
-    latents0 = lab.model.encode_images(image)
-    points = target_points(lab.clips, image, source, target, params)
-    latents, distance = latents0, lab.models["perceptual"].distance
-    for step in range(params.num_steps + 1):
-        with torch.enable_grad():
-            leaf = latents.detach().requires_grad_()
-            decoded = lab.model.decode_latents(leaf)
-            products = []
-            for name, clip in lab.clips.items():
-                stream = sub_seed(seed, "augmentation", step, name)
-                draws = seeded_uniform((params.augmentations, DRAWS), [stream], image)
-                crops = [augmented(decoded, draw) for draw in draws.split(1, 1)]
-                seen = sum(clip.embed_images(crop) for crop in crops) / len(crops)
-                products.append((seen * points[name]).sum())
-            moved = (leaf - latents0).norm(dim=1).sum() / latents0.norm(dim=1).sum()
-            loss = -sum(products) / len(products) + params.latent_weight * moved
-            loss = loss + params.perceptual_weight * distance(decoded, image).sum()
-        if step == params.num_steps:
-            break
-        (gradient,) = torch.autograd.grad(loss, leaf)
-        latents = latents - params.learning_rate * latents0.norm() * gradient / gradient.norm()
-    return latents
+    measure_cost(lab.report, lab.pack, lab.model, lab.models, batch, seed)
 
 
 @torch.no_grad()
