@@ -1743,7 +1743,10 @@ def retrieval_tab(page: Page) -> None:
     services = page.services
     clips = gallery.clips(services.pack)
     specs = params.specs(RetrievalParams)
-    gr.Markdown("**Try one** – a click answers; so does every move of λ", elem_classes="lead")
+    gr.Markdown(
+        "**Try one** – a click answers; so does every move of λ. Chosen among queries that succeed",
+        elem_classes="lead",
+    )
     strip = gr.Gallery(
         [], elem_id="queries", elem_classes="strip", columns=10, show_label=False, **STRIP
     )

@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipelines.models.retrieval_index import VectorIndex
-    from pipelines.models.retrieval_set import Encoded, RetrievalSet
+    from pipelines.models.retrieval_set import Encoded, Example, RetrievalSet
     from pipelines.simat import Retrieved
 
 MAX_WORD = 100
 CLOSEST_WORDS = 6
-EXAMPLES_OF = {"subj": 5, "obj": 3, "rel": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,15 +47,6 @@ class Query:
     fingerprint: str
     scene: Scene | None = None
     row: int | None = None
-
-
-@dataclass(frozen=True)
-class Example:
-    """One click: a picture of the set and a change."""
-
-    row: int
-    value: str
-    target: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,18 +131,9 @@ def from_set(services: Services, session: Session, row: int) -> Image.Image:
 
 
 def examples(services: Services) -> list[tuple[Example, Image.Image]]:
-    """Return test queries of every kind with their pictures, different words each."""
-    chosen: list[Example] = []
+    """Return the set's examples with their pictures."""
     with services.cache.lease(services.pack.name, "retrieval") as known:
-        for kind, number in EXAMPLES_OF.items():
-            used: set[str] = set()
-            for one in known.simat.queries:
-                if len(used) == number:
-                    break
-                if one.is_test and one.field == kind and one.value not in used:
-                    used.add(one.value)
-                    chosen.append(Example(one.image, one.value, one.target))
-        return [(one, known.thumbnail(one.row)) for one in chosen]
+        return [(one, known.thumbnail(one.row)) for one in known.examples]
 
 
 def look(

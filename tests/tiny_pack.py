@@ -14,6 +14,7 @@ from pipelines.models.adaptation_heads import AdaptationHeads, save_heads
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.perceptual import Perceptual
+from pipelines.models.retrieval_set import Example, RetrievalSet, write_examples
 from pipelines.training import (
     adaptation_heads,
     perceptual,
@@ -74,7 +75,10 @@ def write_clip(size: str, folder: Path, world: str = "scenes") -> Path:
 
 
 def write_retrieval_set(folder: Path, clips: Sequence[Path]) -> Path:
-    """Write a set of a few scenes as these CLIPs see them, with untrained heads."""
+    """Write a set of a few scenes as these CLIPs see them, with untrained heads.
+
+    Its examples are one test query of every kind, right or wrong.
+    """
     named = ["--clip", *map(str, clips), "--out", str(folder), "--work", str(folder.parent)]
     simat_set.main([*named, "--candidates", "260", "--device", "cpu"])
     for clip in clips:
@@ -85,6 +89,8 @@ def write_retrieval_set(folder: Path, clips: Sequence[Path]) -> Path:
             for tau in adaptation_heads.TEMPERATURES
         }
         save_heads(folder / clip.name, heads, {"clip": encoder.fingerprint})
+    queries = {q.field: q for q in RetrievalSet.from_folder(folder, CPU).simat.queries if q.is_test}
+    write_examples(folder, [Example(q.image, q.value, q.target) for q in queries.values()], {})
     return folder
 
 

@@ -329,11 +329,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def shipped_labs(names: Sequence[str] | None, seed: int) -> list[Lab]:
     """Return the shipped set as its encoders see it, with the queries of a seed."""
-    from pipelines.data.spec import WORDS
     from pipelines.devices import pick
     from pipelines.packs import find
 
-    known = RetrievalSet.from_folder(find("toybox").component("retrieval").locate(), pick())
+    folder = find("toybox").component("retrieval").locate()
+    return labs_of(RetrievalSet.from_folder(folder, pick()), names, seed)
+
+
+def labs_of(known: RetrievalSet, names: Sequence[str] | None, seed: int = 0) -> list[Lab]:
+    """Return a set as its encoders, or those named, see it."""
+    from pipelines.data.spec import WORDS
+
     queries, holds = build(known.simat.triplets, seed), oracle(known)
     return [
         Lab(

@@ -1,7 +1,8 @@
 """The shipped retrieval set: toy scenes with thumbnails, and what each CLIP makes of them.
 
 A folder holds `scenes.json.gz`, `thumbnails.safetensors` (WebP files one after another) and, for
-every CLIP, a folder of its name with `embeddings.safetensors` and adaptation heads.
+every CLIP, a folder of its name with `embeddings.safetensors` and adaptation heads. Examples are in
+`examples.json` once `pipelines.training.simat_examples` has chosen some.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import gzip
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,7 +34,17 @@ SCENES, THUMBNAILS, EMBEDDINGS = (
     "thumbnails.safetensors",
     "embeddings.safetensors",
 )
+EXAMPLES = "examples.json"
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 96, 60
+
+
+@dataclass(frozen=True)
+class Example:
+    """One click: a picture of the set and a change."""
+
+    row: int
+    value: str
+    target: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +81,15 @@ class RetrievalSet:
         captions: full ones, of every scene.
         caption_rows: of the triplets' captions, by their text.
         encoded: by the name of the CLIP.
+        examples: queries that were answered rightly.
     """
 
     def __init__(
-        self, scenes: Sequence[Scene], thumbnails: Sequence[bytes], encoded: Mapping[str, Encoded]
+        self,
+        scenes: Sequence[Scene],
+        thumbnails: Sequence[bytes],
+        encoded: Mapping[str, Encoded],
+        examples: Sequence[Example] = (),
     ) -> None:
         """Annotate the scenes and draw their queries, the same ones every time."""
         self.scenes = list(scenes)
@@ -81,6 +98,7 @@ class RetrievalSet:
         self.caption_rows = {text: row for row, text in enumerate(self.simat.captions.values())}
         self.captions = [caption(scene) for scene in scenes]
         self.encoded = dict(encoded)
+        self.examples = list(examples)
         self._thumbnails = thumbnails
 
     def __len__(self) -> int:
@@ -105,7 +123,7 @@ class RetrievalSet:
         pieces = np.split(packed["webp"], packed["ends"][:-1])
         found = sorted(path.parent for path in folder.glob(f"*/{EMBEDDINGS}"))
         encoded = {path.name: read_encoded(path) for path in found}
-        return cls(scenes, [piece.tobytes() for piece in pieces], encoded)
+        return cls(scenes, [piece.tobytes() for piece in pieces], encoded, read_examples(folder))
 
 
 def read_scenes(folder: Path) -> list[Scene]:
@@ -132,6 +150,19 @@ def write_thumbnails(folder: Path, images: Sequence[np.ndarray]) -> None:
         files.append(np.frombuffer(buffer.getvalue(), np.uint8))
     ends = np.cumsum([len(file) for file in files])
     save_file({"webp": np.concatenate(files), "ends": ends}, folder / THUMBNAILS)
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """Return the examples that `write_examples` wrote; none before it did."""
+    path = folder / EXAMPLES
+    entries = json.loads(path.read_text())["examples"] if path.is_file() else []
+    return [Example(**entry) for entry in entries]
+
+
+def write_examples(folder: Path, examples: Sequence[Example], facts: Mapping[str, Any]) -> None:
+    """Write examples, and by what they were chosen."""
+    entries = [asdict(one) for one in examples]
+    (folder / EXAMPLES).write_text(json.dumps({**facts, "examples": entries}, indent=1) + "\n")
 
 
 def read_encoded(folder: Path) -> Encoded:
