@@ -182,6 +182,21 @@ def test_several_methods_stand_side_by_side(visitor):
     visitor.until(lambda: not np.ptp(np.subtract(*visitor.pictures("#result"))))
 
 
+def test_flexit_shows_its_way_and_its_loss(visitor):
+    visitor.open()
+    visitor.click("label", "DiffEdit")  # off: FlexIT alone
+    visitor.click("label", "FlexIT")
+    visitor.click("#run")
+    assert visitor.see("#status progress")
+    visitor.see("#status", "Done")
+    steps = [one.text for one in visitor.all("#snapshots .caption-label")]
+    assert len(steps) == 5
+    assert visitor.see("#curves svg, #curves canvas")
+    after, before = visitor.until(lambda: len(p := visitor.pictures("#result")) == 2 and p)
+    assert np.abs(after - before).mean() > 1
+    assert not visitor.complaints()
+
+
 def test_stop_ends_a_run_and_gives_the_controls_back(visitor):
     visitor.open()
     visitor.click("#preset label", "Faithful")

@@ -12,9 +12,8 @@ the test half reports. Metrics:
 
 `copy`, `encode`, `retrieve` (another render of the target class) bound what is possible. Parts:
 `headline`; `networks` (single, pairs); `augmentations`; `regularisers`; `space`; `settings` (Table
-A.2 of the thesis); `cost` (a step against the release's loop over crops, and whole edits);
-`published` (FlexIT's own queries on a folder of ImageNet's validation set, distances only: no judge
-here knows photos).
+A.2 of the thesis); `cost` (a step against the release's loop over crops, and whole edits: see
+`flexit_cost`); `published` (FlexIT's own queries: see `flexit_published`).
 """
 
 from __future__ import annotations
@@ -28,15 +27,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines import images as pictures
 from pipelines.benchmarks.diffedit import Batch, fast, pasted, render_batches
 from pipelines.benchmarks.faithfulness import rendered
 from pipelines.benchmarks.flexit_cost import measure_cost
+from pipelines.benchmarks.flexit_published import measure_published
 from pipelines.benchmarks.report import Report, parser
-from pipelines.data.cluster_queries import cluster_queries, one_thing, published
+from pipelines.data.cluster_queries import cluster_queries, one_thing
 from pipelines.data.scenes import Scene, is_well_seen
 from pipelines.data.spec import CLASSES
+from pipelines.flexit import LATENT_NORMS
 from pipelines.memo import Memo
+from pipelines.method_params import FlexITParams
 from pipelines.metrics.clip_score import clip_score
 from pipelines.metrics.frechet import JudgeFeatures
 from pipelines.metrics.simplified_frechet import csfid, sfid
@@ -46,22 +47,25 @@ from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.perceptual import Perceptual
 from pipelines.noise import sub_seed
 from pipelines.packs import Pack
-from pipelines.params import build
+from pipelines.params import build, to_dict
 from pipelines.registry import METHODS
 
+CACHE_BYTES = 2**33
+"""For the networks of a photo pack."""
 REFERENCES = 20
 """Renders of every class that features are compared with."""
 STRENGTHS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-WITHOUT = {"image_weight": 0.0, "perceptual_weight": 0.0, "latent_weight": 0.0}
-TABLE_A2 = {
-    "image_weight": (0.0, 0.1, 0.3, 0.4),
-    "source_weight": (0.0, 0.2, 0.5, 0.8),
-    "latent_weight": (0.0, 0.1),
-    "perceptual_weight": (0.05, 0.1, 0.2),
-    "latent_norm": ("l1", "l2"),
-    "learning_rate": (0.025, 0.1),
-    "loss": ("squared",),
-    "normalise_gradient": (False,),
+PUBLISHED = {"image_weight": 0.2, "perceptual_weight": 0.15, "latent_weight": 0.05}
+"""Of the regularisers; a pack may have defaults of its own."""
+WITHOUT = dict.fromkeys(PUBLISHED, 0.0)
+TABLE_A2: dict[str, tuple[object, ...]] = {
+    "image_weight": (0.0, 0.1, 0.2, 0.3, 0.4),
+    "source_weight": (0.0, 0.2, 0.4, 0.5, 0.8),
+    "latent_weight": (0.0, 0.05, 0.1),
+    "perceptual_weight": (0.0, 0.05, 0.1, 0.15, 0.2),
+    "learning_rate": (0.025, 0.05, 0.1),
+    "loss": ("dot", "squared"),
+    "normalise_gradient": (True, False),
 }
 
 
@@ -240,16 +244,16 @@ def augmentations(lab: Lab, base: Mapping[str, float], seed: int) -> None:
 
 
 def regularisers(lab: Lab, base: Mapping[str, float], seed: int) -> None:
-    """Switch all regularisers off, then each on by itself (Figure 7)."""
+    """Switch all regularisers on as published and off, then each on by itself (Figure 7)."""
+    every = lab.run("flexit", PUBLISHED, "all regularisers, as published")
     free = lab.run("flexit", WITHOUT, "no regulariser")
-    for name in WITHOUT:
-        alone = {key: 0.0 for key in WITHOUT if key != name}
-        lab.run("flexit", alone, f"{name} alone")
+    for name, weight in PUBLISHED.items():
+        lab.run("flexit", {**WITHOUT, name: weight}, f"{name} alone")
     lab.report.claim(
         "regularisers keep the result nearer to the input, and natural (LPIPS, CSFID)",
-        base["lpips"] < free["lpips"] and base["csfid"] < free["csfid"],
-        f"{base['lpips']:.3f} against {free['lpips']:.3f}, "
-        f"{base['csfid']:.3f} against {free['csfid']:.3f}",
+        every["lpips"] < free["lpips"] and every["csfid"] < free["csfid"],
+        f"{every['lpips']:.3f} against {free['lpips']:.3f}, "
+        f"{every['csfid']:.3f} against {free['csfid']:.3f}",
     )
 
 
@@ -264,34 +268,21 @@ def space(lab: Lab, base: Mapping[str, float], seed: int) -> None:
 
 
 def settings(lab: Lab, base: Mapping[str, float], seed: int) -> None:
-    """Vary one setting at a time (Table A.2)."""
+    """Vary one setting at a time (Table A.2); the latents' norms with their published weight."""
+    usual = to_dict(build(FlexITParams, lab.pack.defaults.get("flexit", {})))
     for name, values in TABLE_A2.items():
         for value in values:
-            lab.run("flexit", {name: value}, f"{name} {value}")
+            if value != usual[name]:  # else it is "default"
+                lab.run("flexit", {name: value}, f"{name} {value}")
+    weight = {"latent_weight": PUBLISHED["latent_weight"]}
+    for norm in LATENT_NORMS:
+        lab.run("flexit", {**weight, "latent_norm": norm}, f"latent_norm {norm}")
 
 
 def cost(lab: Lab, base: Mapping[str, float], seed: int) -> None:
     """Time a step against the release's loop, and whole edits."""
     batch = next(iter(lab.batches["test"]))
     measure_cost(lab.report, lab.pack, lab.model, lab.models, batch, seed)
-
-
-@torch.no_grad()
-def photos(lab: Lab, queries: Path, folder: Path, n: int) -> None:
-    """Record the distance to the input on the published test queries."""
-    rows = [row for row in published(queries) if row.is_test][:n]
-    for name in ("encode", "flexit"):
-        method, size = METHODS[name], lab.pack.resolution_px
-        far = []
-        for i, row in enumerate(rows):
-            square, _ = pictures.fit(pictures.decode(folder / row.path), size)
-            image = pictures.to_tensor([square], size)
-            edits = method.load()(
-                lab.model, image, [row.source], [row.target], build(method.load_params(), {}),
-                seeds=[i], **{key: lab.models[key] for key in method.takes},
-            )  # fmt: skip
-            far += lab.evaluator.distance(image, edits.images).tolist()
-        lab.report.add("lpips", name, far, setting="published queries")
 
 
 PARTS = headline, networks, augmentations, regularisers, space, settings, cost
@@ -322,25 +313,30 @@ def prepared(pack: Pack, report: Report, n: int, seed: int, steps: int) -> Lab:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the parts asked for."""
-    from pipelines.packs import find
+    from pipelines.model_cache import ModelCache
+    from pipelines.packs import LOADERS, find
 
     options = parser(__doc__, n=96)
     options.add_argument("--parts", nargs="+", choices=(*RUN, "published"), default=list(RUN))
     options.add_argument("--steps", type=int, default=160, help="of FlexIT; fewer are quicker")
     options.add_argument("--queries", type=Path, help="FlexIT's queries.csv")
     options.add_argument("--imagenet", type=Path, help="folder of ImageNet's validation pictures")
+    options.add_argument("--pack", default="toybox", help="of the published part, such as sd15")
     args = options.parse_args(argv)
-    if "published" in args.parts and not (args.queries and args.imagenet):
-        raise SystemExit("--parts published needs --queries and --imagenet")
     report = Report("flexit", seed=args.seed, path=args.json)
     report.provenance["steps"] = args.steps
+    if "published" in args.parts:
+        if not (args.queries and args.imagenet):
+            raise SystemExit("--parts published needs --queries and --imagenet")
+        cache, data = ModelCache(CACHE_BYTES, LOADERS), (args.queries, args.imagenet)
+        measure_published(report, cache, find(args.pack), *data, args.n, args.steps)
+    parts = [part for part in args.parts if part != "published"]
+    if not parts:
+        return
     lab = prepared(find("toybox"), report, args.n, args.seed, args.steps)
-    base = lab.run("flexit", {}, "default") if set(args.parts) - {"cost", "published"} else {}
-    for part in args.parts:
-        if part == "published":
-            photos(lab, args.queries, args.imagenet, args.n)
-        else:
-            RUN[part](lab, base, args.seed)
+    base = lab.run("flexit", {}, "default") if set(parts) - {"cost"} else {}
+    for part in parts:
+        RUN[part](lab, base, args.seed)
 
 
 if __name__ == "__main__":
