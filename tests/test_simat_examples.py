@@ -43,6 +43,12 @@ def test_the_best_of_a_kind_are_chosen_and_a_word_comes_once():
         Example(3, "bear", "fish"),  # "dog" was used; "cow" is answered wrongly first
         Example(5, "under", "on"),
     ]
+    others = simat_examples.chosen(queries, right, lambda image: image not in (2, 5))
+    assert others == [
+        Example(3, "bear", "fish"),
+        Example(0, "cat", "dog"),
+        Example(6, "on", "beside"),
+    ]
 
 
 def test_examples_are_read_as_written(tmp_path):
@@ -64,6 +70,8 @@ def test_every_shipped_example_is_answered_rightly(services):
     shelf = gallery.examples(services)
     assert len(shelf) >= 6
     for one, picture in shelf:
+        with services.cache.lease(services.pack.name, "retrieval") as known:
+            assert simat_examples.is_plain(known.scenes[one.row])
         session = Session()
         gallery.from_set(services, session, one.row)
         query = gallery.query_of(session, picture)
