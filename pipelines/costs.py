@@ -106,8 +106,7 @@ def prompt_to_prompt(params: PromptToPromptParams, is_masked: bool, regions: int
 
 def flexit(params: FlexITParams, is_masked: bool, regions: int) -> Cost:
     """Return the cost of FlexIT, which calls no UNet."""
-    is_latent = params.space == "latent"
-    return Cost(descents=params.num_steps + 1, through_decoder=is_latent)
+    return Cost(descents=params.num_steps + 1, through_decoder=params.space != "pixels")
 
 
 def plain_sampling(params: PaintingParams, is_masked: bool, regions: int) -> Cost:

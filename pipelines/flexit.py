@@ -213,7 +213,7 @@ Encode = Callable[[Tensor], Tensor]
 
 
 def latent_space(model: LatentDiffusion, memo: Memo | None) -> tuple[Encode, Encode]:
-    """Return encoder and decoder of the autoencoder."""
+    """Return encoder and decoder of the autoencoder, or of what stands for it."""
     return lambda images: encoded_images(model, images, memo), model.decode_latents
 
 
@@ -222,7 +222,8 @@ def pixel_space(model: LatentDiffusion, memo: Memo | None) -> tuple[Encode, Enco
     return lambda images: images, lambda pixels: pixels.clamp(-1, 1)
 
 
-SPACES = {"latent": latent_space, "pixels": pixel_space}
+SPACES = {"latent": latent_space, "pixels": pixel_space, "faces": latent_space}
+"""The last one takes a `GeneratorSpace` for its model."""
 
 
 # ---------------------------------------------------------------- what is told on the way

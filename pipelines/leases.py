@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import InputError
 from pipelines.model_cache import ModelCache
@@ -14,9 +14,15 @@ from pipelines.registry import Method
 from pipelines.repositories import OPENAI_CLIPS
 from pipelines.results import OnStep
 
+if TYPE_CHECKING:
+    from pipelines.models.generator_space import GeneratorSpace
+    from pipelines.models.inversion import InversionEncoder
+    from pipelines.models.stylegan2 import StyleGAN2
+
 CLIPS = {"dual_encoder", *(f"openai_clip/{name}" for name in OPENAI_CLIPS)}
 """Kinds of components that embed pictures and texts."""
 ALL = "all"
+FACE_SPACE = "face_stylegan2", "face_inversion"
 
 
 @contextmanager
@@ -29,7 +35,8 @@ def models_for(
 ) -> Iterator[dict[str, Any]]:
     """Lease what `method.takes` names; give it by keyword; of the CLIPs those that `values` choose.
 
-    "space" is the autoencoder to optimise in, where the pack has one for that (a VQGAN).
+    "space" is what to optimise in, where that is not the diffusion model's autoencoder: the pack's
+    VQGAN, or its face generator where `values` choose that.
 
     Raises:
         InputError: the pack has no such model.
@@ -46,11 +53,27 @@ def models_for(
             models["segmenter"] = lease("scene_segmenter")
         if "clips" in method.takes:
             models["clips"] = {role: lease(role) for role in roles}
-            if "vqgan" in pack.components:
+            if is_of_faces(values):
+                models["space"] = face_space(pack, *(lease(role) for role in FACE_SPACE))
+            elif "vqgan" in pack.components:
                 models["space"] = lease("vqgan")
         if "perceptual" in method.takes:
             models["perceptual"] = lease("lpips_loss")
         yield models
+
+
+def is_of_faces(values: Mapping[str, object]) -> bool:
+    """Return whether FlexIT's parameters choose the face generator."""
+    return values.get("space") == "faces"
+
+
+def face_space(pack: Pack, generator: StyleGAN2, encoder: InversionEncoder) -> GeneratorSpace:
+    """Return a pack's face generator as an autoencoder."""
+    from pipelines import weights
+    from pipelines.models.generator_space import GeneratorSpace
+
+    known = [weights.fingerprint(pack.component(role).locate()) for role in FACE_SPACE]
+    return GeneratorSpace(generator, encoder, fingerprint=" ".join(known))
 
 
 def encoders(pack: Pack) -> list[str]:
@@ -70,6 +93,8 @@ def chosen_encoders(pack: Pack, values: Mapping[str, object]) -> list[str]:
         InputError: the pack has none, or not the one that is named.
     """
     roles, networks = encoders(pack), values.get("networks", ALL)
+    if is_of_faces(values):
+        roles = [role for role, part in pack.components.items() if part.kind == "face_clip"]
     if not roles:
         raise InputError(f"The pack “{pack.title}” has no CLIP for this. Choose another pack.")
     if networks not in (ALL, *roles):
@@ -81,7 +106,9 @@ def roles_of(pack: Pack, method: Method, values: Mapping[str, object]) -> list[s
     """Return the roles of all models that a method has in memory while it runs."""
     roles = ["latent_diffusion"]
     roles += ["scene_segmenter"] if "segmenter" in method.takes else []
-    roles += [*chosen_encoders(pack, values), "vqgan"] if "clips" in method.takes else []
+    if "clips" in method.takes:
+        space = FACE_SPACE if is_of_faces(values) else ("vqgan",)
+        roles += [*chosen_encoders(pack, values), *space]
     roles += ["lpips_loss"] if "perceptual" in method.takes else []
     return [role for role in roles if role in pack.components]
 

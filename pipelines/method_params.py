@@ -126,7 +126,8 @@ class FlexITParams:
         "latent",
         "latent",
         "pixels",
-        help="what is changed: the autoencoder's latents or raw pixels",
+        "faces",
+        help="what is changed: the autoencoder's latents, raw pixels, or the face generator's code",
     )
     latent_norm: str = choice(
         "l21", "l21", "l1", "l2", help="how the latents' change is measured; l21: sparse in places"

@@ -4,6 +4,7 @@ import dataclasses
 import lpips
 import pytest
 import torch
+from face_models import tiny_encoder, tiny_generator
 from tiny_pack import tiny_clips, tiny_perceptual, tiny_scene_model
 from torch.nn import functional as F
 from torchvision.transforms.functional import InterpolationMode, rotate
@@ -20,6 +21,7 @@ from pipelines.flexit import (
 )
 from pipelines.memo import Memo
 from pipelines.method_params import EncodeParams, FlexITParams
+from pipelines.models.generator_space import GeneratorSpace
 from pipelines.noise import seeded_uniform, sub_seed
 
 SOURCE = ["a horse on the grass", "a red car at night"]
@@ -264,6 +266,23 @@ def test_raw_pixels_move_by_a_part_of_their_length_and_stay_in_range(model, imag
     torch.testing.assert_close(far, 0.02 * images.flatten(1).norm(dim=1), rtol=1e-3, atol=0)
     bold = run(model, images, changed(space="pixels", learning_rate=0.2, num_steps=3), further)
     assert bold.images.abs().max() <= 1
+
+
+def test_the_codes_of_a_generator_stand_for_latents(images, further):
+    generator = tiny_generator()
+    space = GeneratorSpace(generator, tiny_encoder(generator), fingerprint="tiny")
+    codes = space.encoder(images)
+    latents0 = space.encode_images(images)
+    torch.testing.assert_close(latents0[..., 0].transpose(1, 2) + generator.w_avg, codes)
+    shown = generator.synthesis(codes).clamp(-1, 1)
+    torch.testing.assert_close(space.decode_latents(latents0), shown)
+    watched, decoded = watching(space)
+    edits = run(watched, images, changed(space="faces", learning_rate=0.1), further)
+    before, after = decoded
+    torch.testing.assert_close(
+        (after - before).flatten(1).norm(dim=1), 0.1 * latents0.flatten(1).norm(dim=1)
+    )
+    assert not torch.equal(edits.images, shown)
 
 
 def test_one_network_is_the_ensemble_of_one(model, images, further):

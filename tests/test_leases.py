@@ -65,6 +65,28 @@ def test_flexit_follows_the_networks_of_its_own_pack(services):
             workbench.task("flexit", {"networks": wrong})
 
 
+def test_faces_are_moved_in_the_codes_of_their_generator(services):
+    flexit, faces = METHODS["flexit"], {"space": "faces"}
+    roles = {"clip_faces", "face_stylegan2", "face_inversion", "lpips_loss"}
+    with models_for(services.cache, services.pack, flexit, faces) as models:
+        assert leased(services.cache) == roles
+        assert set(models["clips"]) == {"clip_faces"}
+    assert set(roles_of(services.pack, flexit, faces)) == {"latent_diffusion", *roles}
+    values = {**faces, "num_steps": 2, "snapshot_every": 0}
+    order = workbench.Order(
+        examples.examples()[0].toy.image, "a face", "a face with a hat", 3,
+        [workbench.task("flexit", values)], workbench.Session(),
+    )  # fmt: skip
+    workbench.carry_out(services, order, lambda step: None)
+    assert {"clip_faces", "space", "perceptual"} == set(order.results[0].recipe["further_models"])
+    with pytest.raises(InputError, match="CLIP networks must be one of: all, clip_faces"):
+        with models_for(services.cache, services.pack, flexit, {**faces, "networks": "clip_vit"}):
+            pass
+    with pytest.raises(InputError, match="Choose another pack"):
+        with models_for(services.cache, PACKS["sd15"], flexit, faces):
+            pass
+
+
 def test_a_pack_without_the_models_gets_a_sentence(services):
     components = services.pack.components
     few = dataclasses.replace(
