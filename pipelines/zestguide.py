@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pipelines.classifier_guidance import SMALLEST, classifier_guidance, cross_entropy
-from pipelines.diffusion.attention import AttentionStore, capture
+from pipelines.diffusion.attention import AttentionStore
 from pipelines.layouts import Layout
 from pipelines.method_params import ZestGuideParams
 from pipelines.models.latent_diffusion import LatentDiffusion
@@ -49,15 +49,14 @@ def zestguide(
     """
     words = words_of(model, layouts)
     text = model.embed_text(words.texts)
-    unet, store = capture(model.unet)  # its maps are those without paint-with-words
-    eps = painted_eps(model, unet, words, params.paint_with_words)
+    watched, store = model.watched()  # its maps are those without paint-with-words
+    eps = painted_eps(watched, watched.unet, words, params.paint_with_words)
 
     def criterion(latents: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
         eps_text = eps(latents, t, text)
-        loss = zest_loss(store, words, params)
-        seen = segmentation(maps_of(store, params)[0], words)
+        shown = [segmentation(maps, words) for maps in maps_of(store, params)]
         store.clear()
-        return eps_text, loss, seen
+        return eps_text, zest_loss(shown, words, params), shown[0]
 
     return classifier_guidance(
         model, words, params, criterion, seeds=seeds, paint_with_words=params.paint_with_words,
@@ -65,11 +64,10 @@ def zestguide(
     )  # fmt: skip
 
 
-def zest_loss(store: AttentionStore, words: Words, params: ZestGuideParams) -> Tensor:
-    """Return L_Zest (eq. 6.4) of every image, (B,); averaged over maps where these are several."""
+def zest_loss(segmentations: Sequence[Tensor], words: Words, params: ZestGuideParams) -> Tensor:
+    """Return L_Zest (eq. 6.4) of every image, (B,); averaged over segmentations (B, K, h, w)."""
     losses = []
-    for maps in maps_of(store, params):
-        shown = segmentation(maps, words)  # (B, K, h, w)
+    for shown in segmentations:
         wanted = words.masks_at(shown.shape[-2:])
         peaks = shown.amax((2, 3), keepdim=True).clamp(min=SMALLEST)
         terms = {"plain": cross_entropy(shown, wanted)}

@@ -10,6 +10,7 @@ from tiny_sd import write_sd, write_sdxl
 
 from pipelines.devices import Device
 from pipelines.diffusion import ddim
+from pipelines.diffusion.attention import capture
 from pipelines.diffusion.guidance import classifier_free
 from pipelines.errors import InputError
 from pipelines.models.latent_diffusion import LatentDiffusion
@@ -74,21 +75,46 @@ def test_a_frozen_network_predicts_what_the_network_does(folder):
     before = model.nbytes
     model.warm_up()
     assert model.nbytes == before
-    frozen = model._frozen
-    assert isinstance(frozen, torch.jit.ScriptModule)
+    plain = model.with_unet(copy.deepcopy(model.unet))
+    assert model._frozen is not None
+    assert plain._frozen is None
     for size in (1, 2, 5):
         latents, text = torch.randn(size, 4, 32, 32), model.embed_text(["a cat"]).detach()
-        with torch.no_grad():
-            fast = model.eps(latents, 700, text)
         leaf = latents.requires_grad_()
-        slow = model.eps(leaf, 700, text)  # gradients: the network itself
-        torch.testing.assert_close(fast, slow.detach(), rtol=1e-5, atol=1e-5)
-        (gradient,) = torch.autograd.grad(slow.sum(), leaf)
-        assert gradient.abs().max() > 0
+        predicted = [one.eps(leaf, 700, text) for one in (plain, model, model)]
+        gradients = [torch.autograd.grad(eps.sum(), leaf)[0] for eps in predicted]
+        for found in (predicted, gradients):
+            torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+            assert torch.equal(found[1], found[2])  # the first call is like all others
     with torch.no_grad():
-        half = model.eps(torch.randn(1, 4, 16, 16), 700, text)  # another size: likewise
+        half = model.eps(torch.randn(1, 4, 16, 16), 700, text)  # another size: the network itself
     assert half.shape == (1, 4, 16, 16)
-    assert model.with_unet(copy.deepcopy(model.unet))._frozen is None
+
+
+def test_a_watched_model_gives_the_maps_of_a_captured_network(folder):
+    model = LatentDiffusion.from_folder(folder, CPU)
+    unet, expected = capture(model.unet)
+    captured = model.with_unet(unet)
+    watched, store = model.watched()
+    other, its_store = model.watched()
+    assert watched._frozen is not None
+    text = model.embed_text(["a cat"]).detach()
+    for size in (1, 3):
+        leaf = torch.randn(size, 4, 32, 32).requires_grad_()
+        found = watched.eps(leaf, 700, text)
+        torch.testing.assert_close(found, captured.eps(leaf, 700, text), rtol=1e-5, atol=1e-5)
+        assert store.sizes == expected.sizes
+        assert list(store.maps) == list(expected.maps)
+        gradients = []
+        for one in (store, expected):
+            (gradient,) = torch.autograd.grad(one.average(32)[..., 2].square().sum(), leaf)
+            gradients.append(gradient / gradient.abs().max())
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+    assert not its_store.maps  # every request has its own
+    with torch.no_grad():
+        watched.eps(torch.randn(1, 4, 16, 16), 700, text)  # another size
+    assert {max(size) for size in store.sizes.values()} == {4, 8, 16}
+    assert other.watched()[0]._frozen is None  # a changed network is not the one that was frozen
 
 
 def test_v_prediction_becomes_epsilon(tmp_path, model):

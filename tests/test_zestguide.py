@@ -10,7 +10,7 @@ from tiny_pack import tiny_scene_model
 from torch.nn import functional as F
 
 from pipelines.diffusion import ddim
-from pipelines.diffusion.attention import AttentionStore, PhraseError, biased, capture
+from pipelines.diffusion.attention import PhraseError, biased, capture
 from pipelines.diffusion.guidance import classifier_free
 from pipelines.external_classifier import external_classifier
 from pipelines.layouts import Layout, Segment
@@ -158,13 +158,10 @@ def test_loss_of_attention_that_is_the_painting_is_zero_and_worse_elsewhere(mode
     where = words.tokens[0].argmax(1)  # one token of each phrase takes it all
 
     def loss_of(masks, params=ZEST):
-        store = AttentionStore()
         maps = torch.zeros(1, 32, 32, words.tokens.shape[-1])
         for k, token in enumerate(where):
             maps[0, :, :, token] = masks[0, k]
-        store.sizes["layer"] = (32, 32)
-        store.maps["layer"] = maps.flatten(1, 2)[:, None]
-        return zest_loss(store, words, params).item()
+        return zest_loss([segmentation(maps, words)], words, params).item()
 
     for kind in ("both", "plain", "normalised"):
         params = dataclasses.replace(ZEST, loss=kind)

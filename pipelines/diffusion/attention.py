@@ -12,7 +12,7 @@ bit, and the maps can be differentiated (ZestGuide). The price is a second Q K^T
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -63,6 +63,11 @@ class AttentionStore:
         """Forget the maps, and with them the graph of the call."""
         self.maps.clear()
         self.sizes.clear()
+
+    def fill(self, maps: Sequence[Tensor], sizes: Mapping[str, tuple[int, int]]) -> None:
+        """Take the maps of a call that was made elsewhere, in the order of `sizes`."""
+        self.maps = dict(zip(sizes, maps, strict=True))
+        self.sizes = dict(sizes)
 
     def average(self, size: tuple[int, int] | int, layers: Collection[str] | None = None) -> Tensor:
         """Return the mean map over heads and layers, (B, H, W, L), summing to 1 over L.

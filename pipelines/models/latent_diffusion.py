@@ -10,30 +10,26 @@ from __future__ import annotations
 import copy
 import functools
 import json
-import logging
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from pipelines import devices, hub, weights
 from pipelines.devices import Device
+from pipelines.diffusion.attention import AttentionStore, capture
 from pipelines.diffusion.schedule import EpsModel, NoiseSchedule, epsilon_from_v
 from pipelines.models import residence, text_encoders
+from pipelines.models.frozen import Mapped, Network, bytes_of, frozen, pays_to_freeze
 from pipelines.models.parts import open_part, weights_of
 from pipelines.models.residence import Residence
 from pipelines.models.text_encoders import Sampled, SecondText
 
-logger = logging.getLogger(__name__)
-
 AUTOENCODERS = {"AutoencoderKL": AutoencoderKL, "AutoencoderTiny": AutoencoderTiny}
-FROZEN_BYTES = 2**28
-"""Weights of a UNet up to which `frozen` may keep them a second time."""
 MAX_BATCH = 64
 """Samples of the toybox's 32 x 32 cells in one UNet call; see `LatentDiffusion.max_batch`."""
 MIN_BATCH = 3
@@ -148,8 +144,28 @@ class LatentDiffusion:
         """Return the same bundle around another UNet: a copy from `diffusion.attention`."""
         if unet is self.unet:
             return self
+        return self._around(unet, None)
+
+    def watched(self) -> tuple[LatentDiffusion, AttentionStore]:
+        """Return a bundle whose `eps` fills the store with attention maps, as `capture` does.
+
+        It is for one request; what is frozen for it serves all, from the first request on.
+        """
+        unet, store = capture(self.unet)
+        if self._frozen_maps is None:
+            return self._around(unet, None), store
+        network, sizes = self._frozen_maps
+
+        def predict(latents: Tensor, times: Tensor, text_embeds: Tensor) -> Tensor:
+            sample, *maps = network(latents, times, text_embeds)
+            store.fill(maps, sizes)
+            return sample
+
+        return self._around(unet, predict), store
+
+    def _around(self, unet: UNet2DConditionModel, network: Network | None) -> LatentDiffusion:
         other = copy.copy(self)
-        other.unet, other._frozen = unet, None
+        other.unet, other._frozen, other._frozen_maps = unet, network, None
         other._eps_model = epsilon_from_v(other._network, other.schedule)
         return other
 
@@ -185,9 +201,18 @@ class LatentDiffusion:
         _ = self._frozen
 
     @functools.cached_property
-    def _frozen(self) -> Callable[..., Tensor] | None:
-        is_here = self.residence is None
-        return frozen(self.unet, self.tokenizer.model_max_length) if is_here else None
+    def _frozen(self) -> Network | None:
+        if self.residence is not None:
+            return None
+        return frozen(Sampled(self.unet), self.unet, self.tokenizer.model_max_length)
+
+    @functools.cached_property
+    def _frozen_maps(self) -> tuple[Network, dict[str, tuple[int, int]]] | None:
+        if self.residence is not None:
+            return None
+        mapped = Mapped(self.unet)
+        network = frozen(mapped, self.unet, self.tokenizer.model_max_length)
+        return None if network is None else (network, mapped.sizes)
 
     @property
     def max_batch(self) -> int:
@@ -230,7 +255,7 @@ class LatentDiffusion:
         size = len(latents)
         times = torch.as_tensor(t, device=latents.device).expand(size)
         text = text_embeds.expand(size, -1, -1)
-        fits = latents.shape[1:] == self.latent_shape and not torch.is_grad_enabled()
+        fits = latents.shape[1:] == self.latent_shape
         whole = Sampled(self.unet, self.cell_px)
         unet = self._frozen if self._frozen is not None and fits else whole
         step = self.max_batch
@@ -257,50 +282,9 @@ def second_text_of(folder: Path, device: Device) -> SecondText | None:
     )
 
 
-def bytes_of(network: nn.Module) -> int:
-    """Return the bytes of a network's weights."""
-    return sum(p.numel() * p.element_size() for p in network.parameters())
-
-
 def used_weights(folder: Path, vae_folder: Path) -> list[Path]:
     """Return the weights files that `from_folder` reads; others may lie beside them."""
     encoders = [folder / name for name in ("text_encoder", "text_encoder_2")]
     networks = [(one, False) for one in encoders if one.is_dir()]
     networks += [(folder / "unet", True), (vae_folder, True)]
     return [path for one, kind in networks for path in weights_of(one, is_diffusers=kind)]
-
-
-def pays_to_freeze(unet: UNet2DConditionModel) -> bool:
-    """Return whether `frozen` helps: in float32 on a CPU, where the weights fit twice.
-
-    Not with conditions beside the text, which Stable Diffusion XL has.
-    """
-    is_small = bytes_of(unet) <= FROZEN_BYTES
-    is_plain = unet.config.addition_embed_type is None
-    return is_small and is_plain and unet.device.type == "cpu" and unet.dtype == torch.float32
-
-
-@torch.no_grad()
-def frozen(unet: UNet2DConditionModel, text_tokens: int) -> Callable[..., Tensor] | None:
-    """Return `unet` traced and frozen, for calls without gradients; None where that does not pay.
-
-    A CPU's convolutions want their weights in a layout of their own. Frozen weights are laid out
-    once, others at every call; the result is the same to float tolerance.
-    """
-    if not pays_to_freeze(unet):
-        return None
-    size, width = int(unet.config.sample_size), int(unet.config.cross_attention_dim)
-    latents = torch.zeros(2, int(unet.config.in_channels), size, size)
-    text = torch.zeros(2, text_tokens, width)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tracing warns of every branch on a shape
-            traced = torch.jit.trace(
-                Sampled(unet).eval(), (latents, torch.zeros(2, dtype=torch.long), text),
-                check_trace=False,
-            )  # fmt: skip
-            network: Callable[..., Tensor] = torch.jit.freeze(traced)
-    except (RuntimeError, AttributeError) as error:  # TorchScript is on its way out of PyTorch
-        logger.warning("the UNet runs as it is, since it cannot be frozen: %s", error)
-        return None
-    return network
