@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+NAMES = ("benchmark", "metric", "method", "setting", "claim")
+"""What a record is known by: one of a later run takes its place."""
+
 
 def parser(description: str | None, *, n: int) -> argparse.ArgumentParser:
     """Return a parser with the options every benchmark takes."""
@@ -24,12 +27,26 @@ def parser(description: str | None, *, n: int) -> argparse.ArgumentParser:
 
 
 class Report:
-    """Collects the records of one run."""
+    """Collects the records of one run; the file has all so far whenever it is cut short.
 
-    def __init__(self, benchmark: str, *, seed: int, path: Path | None = None) -> None:
+    With `append` it goes on with the records of the file: what is measured anew replaces its old
+    value.
+    """
+
+    def __init__(
+        self, benchmark: str, *, seed: int, path: Path | None = None, append: bool = False
+    ) -> None:
         self.benchmark, self.seed, self.path = benchmark, seed, path
+        known = path.read_text().splitlines() if append and path and path.exists() else []
+        self.earlier: list[dict[str, Any]] = [json.loads(line) for line in known]
         self.records: list[dict[str, Any]] = []
         self.provenance: dict[str, Any] = {"commit": commit()}
+
+    def value(self, metric: str, method: str, setting: str = "") -> float | None:
+        """Return a value that was recorded; None where it was not."""
+        names = {"metric": metric, "method": method, "setting": setting}
+        known = [*self.earlier, *self.records]
+        return next((r["value"] for r in known if names.items() <= r.items()), None)
 
     def add(
         self,
@@ -79,11 +96,13 @@ class Report:
         print(f"{'HOLDS' if holds else 'DOES NOT HOLD'}: {claim} ({evidence})", flush=True)
 
     def _keep(self, record: dict[str, Any]) -> None:
+        names = {key: record[key] for key in NAMES if key in record}
+        self.earlier = [old for old in self.earlier if not names.items() <= old.items()]
         self.records.append(record)
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            lines = [json.dumps({**record, **self.provenance}) for record in self.records]
-            self.path.write_text("\n".join(lines) + "\n")
+            records = [*self.earlier, *({**one, **self.provenance} for one in self.records)]
+            self.path.write_text("".join(json.dumps(one) + "\n" for one in records))
 
 
 def commit() -> str:

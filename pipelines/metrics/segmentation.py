@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,26 +12,38 @@ class MeanIoU:
 
     def __init__(self, classes: int) -> None:
         """`classes` with the background, which is class 0 and never counted."""
-        self.both = torch.zeros(classes, dtype=torch.float64)
-        self.either = torch.zeros(classes, dtype=torch.float64)
-        self.wanted = torch.zeros(classes, dtype=torch.float64)
+        self.classes = classes
+        self.added: list[Tensor] = []  # (3, classes) each: intersection, union, area of the truth
 
     def add(self, predicted: Tensor, wanted: Tensor, counted: Tensor | None = None) -> None:
         """Add class maps (B, H, W) int64, over the pixels `counted` (B, H, W) bool, or all."""
         counted = torch.ones_like(wanted, dtype=torch.bool) if counted is None else counted
-        size = len(self.both)
+        size = self.classes
         joint = torch.bincount(wanted[counted] * size + predicted[counted], minlength=size**2)
         joint = joint.view(size, size).double().cpu()
-        self.both += joint.diagonal()
-        self.wanted += joint.sum(1)
-        self.either += joint.sum(0) + joint.sum(1) - joint.diagonal()
+        both, truth = joint.diagonal(), joint.sum(1)
+        self.added.append(torch.stack([both, joint.sum(0) + truth - both, truth]))
 
     def by_class(self) -> dict[int, float]:
         """Return the IoU of every class of the truth."""
-        seen = [k for k in range(1, len(self.both)) if self.wanted[k] > 0]
-        return {k: float(self.both[k] / self.either[k]) for k in seen}
+        if not self.added:
+            return {}
+        both, either, truth = torch.stack(self.added).sum(0)
+        seen = [k for k in range(1, self.classes) if truth[k] > 0]
+        return {k: float(both[k] / either[k]) for k in seen}
 
     def value(self) -> float:
         """Return the mean over classes; nan where none occurred."""
         ious = list(self.by_class().values())
         return sum(ious) / len(ious) if ious else float("nan")
+
+    def standard_error(self, seed: int, draws: int = 500) -> float:
+        """Return the bootstrap's standard error of `value` over what was added."""
+        n = len(self.added)
+        drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)  # (draws, n)
+        counts = torch.stack(self.added)[..., 1:]  # (n, 3, classes - 1)
+        both, either, truth = torch.einsum(
+            "dn,nac->adc", torch.from_numpy(drawn).double(), counts
+        )  # (draws, classes - 1) each
+        ious = torch.where(truth > 0, both / either, torch.nan)
+        return float(ious.nanmean(1).std())
