@@ -986,7 +986,8 @@ def painting_tab(page: Page) -> None:
                 label="Pen: the segment you paint",
             )  # fmt: skip
             painter = gr.ImageEditor(
-                label="Paint where things belong; the eraser takes away", type="pil", format="png",
+                label="Paint where things belong; a later stroke covers an earlier one",
+                type="pil", format="png",
                 image_mode="RGBA", fixed_canvas=True, layers=False, height=easel.CANVAS_PX + 90,
                 canvas_size=(easel.CANVAS_PX, easel.CANVAS_PX), transforms=(), sources=(),
                 elem_id="easel", interactive=True, eraser=gr.Eraser(BRUSH_RADIUS_PX), visible=False,
@@ -1107,7 +1108,7 @@ def painting_tab(page: Page) -> None:
             seed: order.seed,
             table: "",
             compare: gr.Gallery(visible=False),
-            understood: sentences.legend([s.text for s in order.layout.segments], easel.PALETTE),
+            understood: easel.echo(order.layout),
         }
         services = page.services_for(data[page.menu])
         work = functools.partial(easel.carry_out, services, order)

@@ -124,8 +124,7 @@ def zestguide(params: ClassifierGuidanceParams, is_masked: bool, regions: int) -
     """Return the cost of classifier guidance: with the text, differentiated, and without."""
     steps = range(params.num_steps)
     guided = 0 if params.eta == 0 else sum(step < params.tau * params.num_steps for step in steps)
-    plain = branches(params) * (params.num_steps - guided)
-    return Cost(2 * guided + plain, gradients=guided, batch=branches(params))
+    return Cost(branches(params) * params.num_steps, gradients=guided, batch=branches(params))
 
 
 def external_classifier(params: ClassifierGuidanceParams, is_masked: bool, regions: int) -> Cost:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines import images, prompt_notes, recipes, verdicts, views
+from pipelines import images, prompt_notes, recipes, sentences, verdicts, views
 from pipelines.data.captions import describe
 from pipelines.errors import InputError
 from pipelines.examples import Toy
@@ -37,6 +37,7 @@ PALETTE = (
 )  # fmt: skip
 """Eight colours far apart (S. Trubetskoy's list); pens and words also carry their number."""
 CANVAS_PX = 512
+ECHO_PX = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +129,12 @@ def layer_of(layout: Layout) -> Image.Image:
     return Image.fromarray(views.label_colours(layout.labels, PALETTE)).resize(
         (CANVAS_PX, CANVAS_PX), Image.Resampling.NEAREST
     )
+
+
+def echo(layout: Layout) -> str:
+    """Return how a layout was understood: what is left of the strokes, and what is read."""
+    small = layer_of(layout).resize((ECHO_PX, ECHO_PX), Image.Resampling.NEAREST)
+    return sentences.understood(layout, recipes.png_text(small), PALETTE)
 
 
 def layout_file(services: Services, layout: Layout) -> str:

@@ -81,7 +81,10 @@ def check_layout(
             raise InputError(f"Segment {i} is too small to be seen. Please paint it larger.")
     for i in named:
         if i not in painted:
-            raise InputError(f"Segment {i} has words but no paint. Paint it, or clear its words.")
+            raise InputError(
+                f"Segment {i} has words but no paint of its own; another segment may cover it. "
+                "Paint it, or clear its words."
+            )
     if len(painted) > MAX_SEGMENTS:
         raise InputError(f"At most {MAX_SEGMENTS} segments fit. Please join or remove some.")
     if any(len(text) > MAX_TEXT for text in (prompt, *texts)):

@@ -185,7 +185,14 @@ class ZestGuideParams(ClassifierGuidanceParams):
         "global", "global", "layers", "heads", help="one loss for the mean map, or for each"
     )
     layers: str = choice(
-        "16 and 32", "16 and 32", "16", "32", "all", help="attention maps of which size are read"
+        "16 and 32",
+        "16 and 32",
+        "16",
+        "32",
+        "all",
+        "encoder",
+        "decoder",
+        help="which attention maps are read: of which size, or all of one half of the network",
     )
     paint_with_words: float = ranged(
         0.0, 0.0, 1.0, 0.05, "weight of paint-with-words beside the guidance"

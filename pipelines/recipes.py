@@ -38,8 +38,13 @@ def mask_text(mask: npt.NDArray[np.float32]) -> str:
 
 def labels_text(labels: npt.NDArray[np.uint8]) -> str:
     """Return a label map (H, W) as the base64 of a grey PNG whose values are the labels."""
+    return png_text(Image.fromarray(labels))
+
+
+def png_text(image: Image.Image) -> str:
+    """Return the base64 of a picture's PNG."""
     buffer = io.BytesIO()
-    Image.fromarray(labels).save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()
 
 

@@ -15,6 +15,7 @@ from pipelines.errors import InputError
 from pipelines.estimates import Estimate
 from pipelines.hub import DOWNLOADING, megabytes
 from pipelines.jobs import Update
+from pipelines.layouts import Layout
 from pipelines.model_cache import CacheEntry
 from pipelines.packs import Pack
 from pipelines.verdicts import overlap
@@ -171,13 +172,19 @@ def score(scores: Mapping[str, float | None], title: str | None) -> str:
     return f'<div class="score" title="{hint}">{_number(scores[title], ".2f")}</div>'
 
 
-def legend(segments: Sequence[str], palette: Sequence[tuple[int, int, int]]) -> str:
-    """Return which colour stands for which words."""
-    items = "".join(
-        f'<li><i style="background: rgb{colour}"></i>{escape(text)}</li>'
-        for text, colour in zip(segments, palette, strict=False)
+def understood(layout: Layout, png: str, palette: Sequence[tuple[int, int, int]]) -> str:
+    """Return how a painting was read: its map (base64 of `png`), the whole text, every segment."""
+    items = ""
+    for i, (segment, colour) in enumerate(zip(layout.segments, palette, strict=False), 1):
+        share = f"{100 * (layout.labels == i).mean():.1f} % of the picture"
+        strength = "" if segment.strength == 1 else f", strength {segment.strength:g}"
+        text = f"{escape(segment.text)} <small>{share}{strength}</small>"
+        items += f'<li><i style="background: rgb{colour}"></i>{text}</li>'
+    return (
+        f'<figure class="understood"><img src="data:image/png;base64,{png}" alt="Painting as read">'
+        f"<figcaption>The model reads “{escape(layout.text)}”."
+        f'<ul class="legend">{items}</ul></figcaption></figure>'
     )
-    return f'<ul class="legend">{items}</ul>'
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:

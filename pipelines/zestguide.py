@@ -85,11 +85,16 @@ def segmentation(maps: Tensor, words: Words) -> Tensor:
 def maps_of(store: AttentionStore, params: ZestGuideParams) -> list[Tensor]:
     """Return the maps (B, h, w, L) that the loss reads: their mean, or those of layers or heads.
 
-    Means are taken at the finest grid of the chosen layers (eq. 6.3; averaging as in Table 6.2).
-    A model without layers of the chosen size gives all it has.
+    Means are taken at the finest grid of the chosen layers (eq. 6.3; averaging as in Table 6.2,
+    layers as in Table 6.4). A model without such layers gives all it has.
     """
-    sizes = {"16 and 32": (16, 32), "16": (16,), "32": (32,), "all": ()}[params.layers]
-    layers = [name for name, size in store.sizes.items() if max(size) in sizes] or list(store.sizes)
+    sizes = {"16 and 32": (16, 32), "16": (16,), "32": (32,)}.get(params.layers, ())
+    half = {"encoder": "down_blocks", "decoder": "up_blocks"}.get(params.layers)
+    layers = [
+        name
+        for name, size in store.sizes.items()
+        if max(size) in sizes or (half and name.startswith(half))
+    ] or list(store.sizes)
     finest = max(store.sizes[name] for name in layers)
     if params.averaging == "global":
         return [store.average(finest, layers)]

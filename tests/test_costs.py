@@ -27,6 +27,7 @@ SETTINGS = (
     {"num_steps": 5, "num_maps": 1},
     {"num_steps": 7, "num_maps": 3, "strength": 0.6, "solver": "dpm2m", "tau": 0.3},
     {"num_steps": 6, "guidance_scale": 1.0, "eta": 0.0, "strength": 0.1},
+    {"num_steps": 6, "guidance_scale": 1.0, "tau": 0.5},
 )
 CASES = [(method, values, False) for method in COSTLY for values in SETTINGS]
 CASES += [(method, SETTINGS[1], True) for method in COSTLY if method.tab == "text_edit"]

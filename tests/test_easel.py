@@ -1,6 +1,7 @@
 import base64
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -8,10 +9,10 @@ from PIL import Image, ImageFilter
 
 from pipelines import easel, recipes
 from pipelines.data.captions import parse
-from pipelines.errors import InputError
+from pipelines.errors import Cancelled, InputError
 from pipelines.examples import examples as toys
 from pipelines.jobs import Gate
-from pipelines.layouts import check_layout
+from pipelines.layouts import check_layout, nearest_labels
 from pipelines.memo import Memo
 from pipelines.registry import METHODS, methods
 from pipelines.workbench import Services, task
@@ -136,6 +137,35 @@ def test_the_maps_are_told_while_it_runs(services):
     easel.carry_out(services, one, look)
     assert len({tuple(maps) for maps in shown}) == QUICK["num_steps"]
     assert all(len(maps) == 2 for maps in shown)
+
+
+def test_stop_ends_the_painting_within_a_step(services):
+    told = []
+
+    def stop(step):
+        told.append(step.index)
+        raise Cancelled
+
+    one = order(easel.examples()[0].layout, "zestguide", "plain_sampling")
+    with pytest.raises(Cancelled):
+        easel.carry_out(services, one, stop)
+    assert told == [1]
+    assert not one.results
+    assert not services.cache.held
+
+
+def test_the_echo_says_what_was_painted_and_what_is_read():
+    layout = easel.examples()[0].layout
+    stronger = tuple(dataclasses.replace(s, strength=1.5) for s in layout.segments)
+    told = easel.echo(dataclasses.replace(layout, prompt="on <b>grass</b>", segments=stronger))
+    assert "on &lt;b&gt;grass&lt;/b&gt;, a red car, a tree" in told
+    for i in (1, 2):
+        assert f"{100 * (layout.labels == i).mean():.1f} % of the picture, strength 1.5" in told
+        assert f"rgb{easel.PALETTE[i - 1]}" in told
+    png = base64.b64decode(re.search(r"base64,([^\"]+)", told)[1])
+    with Image.open(io.BytesIO(png)) as opened:
+        seen = nearest_labels(np.asarray(opened.convert("RGBA")), easel.PALETTE)
+    assert np.array_equal(seen, layout.labels)
 
 
 def test_strength_zero_would_be_no_segment_and_more_than_two_too_much():

@@ -42,6 +42,13 @@ def test_bad_paintings_get_a_sentence(texts, change, phrase):
         check_layout("at night", texts, labels)
 
 
+def test_a_segment_that_another_covers_gets_a_sentence():
+    labels = two_bars()
+    labels[labels == 5] = 2
+    with pytest.raises(InputError, match="Segment 5 .* another segment may cover it"):
+        check_layout("at night", ["", "a horse", "", "", "a cat"], labels)
+
+
 def test_too_many_segments_get_a_sentence():
     labels = np.arange(MAX_SEGMENTS + 1, dtype=np.uint8).repeat(8)[None].repeat(8, 0) + 1
     with pytest.raises(InputError, match="At most"):

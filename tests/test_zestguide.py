@@ -179,9 +179,15 @@ def test_maps_are_those_of_the_chosen_layers(model):
         text = model.embed_text(words.texts)
         model.with_unet(captured).eps(torch.randn(1, 4, 32, 32), 500, text)
     sizes = {"16 and 32": {16, 32}, "16": {16}, "32": {32}, "all": {8, 16, 32}}
-    for layers, expected in sizes.items():
+    halves = {"encoder": "down_blocks", "decoder": "up_blocks"}
+    for layers in (*sizes, *halves):
         params = dataclasses.replace(ZEST, layers=layers, averaging="layers")
-        chosen = [name for name, size in store.sizes.items() if size[0] in expected]
+        chosen = [
+            name
+            for name, size in store.sizes.items()
+            if size[0] in sizes.get(layers, ()) or name.split(".")[0] == halves.get(layers)
+        ]
+        expected = {store.sizes[name][0] for name in chosen}
         maps = maps_of(store, params)
         assert len(maps) == len(chosen) > 0
         assert {m.shape[1] for m in maps} == {max(expected)}
@@ -284,7 +290,16 @@ def test_the_unet_is_left_as_it_was(model):
     assert not any(weight.requires_grad for weight in model.unet.parameters())
 
 
-def test_runs_on_the_layout_of_stable_diffusion_one(model):
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        (zestguide, ZestGuideParams(num_steps=5)),
+        (zestguide, ZestGuideParams(num_steps=5, paint_with_words=0.4)),
+        (paint_with_words, PaintWithWordsParams(num_steps=5)),
+        (multidiffusion, MultiDiffusionParams(num_steps=5)),
+    ],
+)
+def test_runs_on_the_layout_of_stable_diffusion_one(model, method, params):
     """Four levels, the last without attention, an AutoencoderKL, epsilon prediction."""
     torch.manual_seed(0)
     unet = UNet2DConditionModel(
@@ -299,9 +314,9 @@ def test_runs_on_the_layout_of_stable_diffusion_one(model):
     stable = LatentDiffusion(
         vae, model.text_encoder, model.tokenizer, unet, config, fingerprint="random"
     )
-    params = ZestGuideParams(num_steps=5, paint_with_words=0.4)
-    painted = zestguide(stable, [layout()], params, seeds=[0])
+    painted = method(stable, [layout()], params, seeds=[0])
     assert painted.images.shape == (1, 3, 256, 256)
-    assert painted.attention.shape == (1, 2, 32, 32)
-    assert len(painted.losses) == 3
     assert painted.images.isfinite().all()
+    if method is zestguide:
+        assert painted.attention.shape == (1, 2, 32, 32)
+        assert len(painted.losses) == 3

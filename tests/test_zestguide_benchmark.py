@@ -55,10 +55,10 @@ def test_every_ablation_changes_one_thing_of_what_is_shipped():
     seen = []
     zestguide.ablations(lambda *run: seen.append(run), 1, 0, {"eta": 0.3})
     changed = [tuple(values.items()) for name, values, *_ in seen if name == "zestguide"]
-    assert len(set(changed)) == len(changed) == 15
+    assert len(set(changed)) == len(changed) == 17
     assert (("tau", 0.5),) not in changed
     assert (("eta", 0.3),) not in changed
-    assert len({(name, setting) for name, *_, setting in seen}) == len(seen) == 18
+    assert len({(name, setting) for name, *_, setting in seen}) == len(seen) == 20
 
 
 def test_a_later_measurement_takes_the_place_of_an_earlier_one(tmp_path):

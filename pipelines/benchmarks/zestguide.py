@@ -252,7 +252,7 @@ def ablations(run: Run, n: int, seed: int, defaults: Mapping[str, object]) -> No
         "tau": (0.1, 0.25, 0.5, 1.0),
         "eta": (0.1, 0.3, 1.0, 3.0),
         "averaging": ("layers", "heads"),
-        "layers": ("16", "32", "all"),
+        "layers": ("16", "32", "all", "encoder", "decoder"),
         "normalise_gradient": (False,),
     }
     shipped = vars(build(METHODS["zestguide"].load_params(), defaults))

@@ -1,0 +1,54 @@
+"""What a layout brings with the shipped models: things where they were painted."""
+
+
+import numpy as np
+import pytest
+
+from pipelines import easel, packs
+from pipelines.examples import examples, new_toy
+from pipelines.jobs import Gate
+from pipelines.layouts import Layout, Segment
+from pipelines.memo import Memo
+from pipelines.model_cache import ModelCache
+from pipelines.workbench import Services, task
+
+SEED = 0
+
+
+@pytest.fixture(scope="module")
+def services():
+    pack = packs.find("toybox")
+    cache = ModelCache(2**30, packs.LOADERS, packs={pack.name: pack})
+    return Services(cache, Memo(2**20), Gate(), pack, lambda image, name: image)
+
+
+def painted(services, layout, *names, picture=None):
+    """Results of methods with the pack's defaults."""
+    tasks = [task(name, services.pack.defaults.get(name, {}), "layouts") for name in names]
+    order = easel.PaintOrder(layout, SEED, tasks, picture)
+    return easel.carry_out(services, order, lambda step: None).results
+
+
+def test_the_true_layout_of_a_toy_scene_gives_its_objects_where_they_were(services):
+    found, chance = [], []
+    for number in (1, 2, 5, 6):
+        layout = easel.toy_layout(new_toy(number))
+        ours, plain = painted(services, layout, "zestguide", "plain_sampling")
+        found += ours.numbers["overlaps"]
+        chance += plain.numbers["overlaps"]
+    assert len(found) >= 6
+    assert np.mean(found) > 0.6
+    assert np.mean(found) > np.mean(chance) + 0.2
+
+
+def test_a_thing_is_put_into_a_picture_and_the_rest_stays(services):
+    scene = next(e.toy for e in examples() if e.name == "cow-to-sheep")
+    free = np.zeros((128, 128), np.uint8)
+    free[72:116, 4:48] = 1
+    free[scene.labels > 0] = 0
+    layout = Layout("on the grass", (Segment("a red mushroom"),), free)
+    (made,) = painted(services, layout, "zestguide", picture=scene.image)
+    assert made.numbers["overlaps"][0] > 0.3
+    changed = (np.asarray(made.picture) != np.asarray(scene.image)).any(-1)
+    assert changed[free > 0].mean() > 0.5
+    assert not changed[:60].any()
