@@ -80,6 +80,8 @@ def classifier_guidance(
                 eps_negative = eps_plain(latents, t, negative)
                 eps = eps_negative + params.guidance_scale * (eps - eps_negative)
             latents = ddim.step(latents, eps, t, s, model.schedule)
+            if kept is not None:
+                gradient = gradient * inside  # what is overwritten must not set its scale
             if params.normalise_gradient:
                 gradient = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
             _, sigma = model.schedule.alpha_sigma(t, latents)
