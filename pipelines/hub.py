@@ -3,9 +3,9 @@
 SEMEDIT_MODELS names a folder with one sub-folder for each model, called like the hub id
 ("stable-diffusion-v1-5/stable-diffusion-v1-5"), its last part, or the component ("sd15").
 
-On pinned commits: where nobody could look one up, the entry says "main". The first download
-resolves it, and the hub's cache keeps the answer (refs/main); from then on that commit serves until
-the cache is deleted, whatever happens upstream. `origin` reads it off the path, so recipes name it.
+Where no commit is known, "main" is asked for. The first download resolves it, and the hub's cache
+keeps the answer (refs/main); from then on that commit serves until the cache is deleted, whatever
+happens upstream. `origin` reads it off the path, so recipes name it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Repository:
             full ones, and the other way round.
         licence: of the weights.
         size_bytes: about what a download takes.
-        revision: a commit, or a branch (see the module).
+        commits: {id: commit} where one is known (see the module).
         sha256: {file: hash} where one is published.
         instead: other sets of files that serve as well in a folder of the visitor's own.
     """
@@ -47,9 +47,13 @@ class Repository:
     files: tuple[str, ...]
     licence: str
     size_bytes: int
-    revision: str = "main"
+    commits: Mapping[str, str] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     instead: tuple[tuple[str, ...], ...] = ()
+
+    def revision(self, hub_id: str) -> str:
+        """Return the commit to take from one of the ids, "main" where none is known."""
+        return self.commits.get(hub_id, "main")
 
 
 def locate(repository: Repository, name: str, on_step: OnStep | None = None) -> Path:
@@ -113,7 +117,7 @@ def cached(repository: Repository) -> Path | None:
 
     for hub_id in repository.ids:
         for name in twins(repository.files[0]):
-            path = try_to_load_from_cache(hub_id, name, revision=repository.revision)
+            path = try_to_load_from_cache(hub_id, name, revision=repository.revision(hub_id))
             if isinstance(path, str):
                 folder = Path(path).parents[name.count("/")]
                 if not missing(folder, repository.files):
@@ -131,25 +135,34 @@ def _forms(name: str) -> tuple[str, ...]:
     return (*twins(name), index.replace(_FP16, ".safetensors"))
 
 
+def is_weights(name: str) -> bool:
+    """Tell whether a file of that name holds weights."""
+    return Path(name).suffix in _WEIGHTS
+
+
 def weights_files(folder: Path, repository: Repository) -> list[Path]:
     """Return the weights files of a folder that serve, each in one precision, shards one by one."""
     sets = (repository.files, *repository.instead)
     names = next((files for files in sets if not missing(folder, files)), ())
     found: list[Path] = []
-    for name in (name for name in names if Path(name).suffix in _WEIGHTS):
+    for name in filter(is_weights, names):
         whole = [folder / one for one in twins(name) if (folder / one).is_file()]
         found += whole[:1] or sorted((folder / name).parent.glob("*-of-*.safetensors"))
     return found
 
 
-def check(folder: Path, repository: Repository) -> None:
-    """Refuse weights that are cut off or, where a hash is published, not the published ones."""
+def check(folder: Path, repository: Repository, *, reads_all: bool = True) -> None:
+    """Refuse weights that are cut off or, where a hash is published, not the published ones.
+
+    Unless it `reads_all`, hashes are those by which the hub's cache names its files.
+    """
     for name in {*repository.files, *(one for files in repository.instead for one in files)}:
         for one in twins(name):
             path = folder / one
             if path.suffix == ".safetensors" and path.is_file():
                 weights.check_safetensors(path)
-            if path.is_file() and one in repository.sha256:
+            is_told = reads_all or weights.blob_sha256(path)
+            if path.is_file() and one in repository.sha256 and is_told:
                 weights.check_sha256(path, repository.sha256[one])
 
 
@@ -186,8 +199,9 @@ def origin(folder: Path) -> str:
 
 def command(repository: Repository) -> str:
     """Return the shell command that fetches the files into the hub's cache."""
-    revision = () if repository.revision == "main" else ("--revision", repository.revision)
-    return shlex.join(["hf", "download", repository.ids[0], *repository.files, *revision])
+    hub_id = repository.ids[0]
+    commit = ["--revision", repository.commits[hub_id]] if hub_id in repository.commits else []
+    return shlex.join(["hf", "download", hub_id, *repository.files, *commit])
 
 
 def about(repository: Repository) -> str:
@@ -226,7 +240,7 @@ def download(repository: Repository, on_step: OnStep | None = None) -> Path:
             offline = isinstance(error, errors.LocalEntryNotFoundError)
             reasons.append("the hub cannot be reached" if offline else f"{hub_id} is gone")
         except errors.RevisionNotFoundError:
-            reasons.append(f"{hub_id} has no revision {repository.revision}")
+            reasons.append(f"{hub_id} has no revision {repository.revision(hub_id)}")
         except _Incomplete as error:
             reasons.append(f"{hub_id} has no {error}")
         except unreachable:
@@ -248,7 +262,8 @@ def _download(hub_id: str, repository: Repository, on_step: OnStep | None) -> Pa
     """Fetch the files from one repository, each in the precision that is there."""
     from huggingface_hub import HfApi, snapshot_download
 
-    info = HfApi().model_info(hub_id, revision=repository.revision, files_metadata=True)
+    revision = repository.revision(hub_id)
+    info = HfApi().model_info(hub_id, revision=revision, files_metadata=True)
     sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
     wanted = []
     for name in repository.files:
@@ -258,10 +273,7 @@ def _download(hub_id: str, repository: Repository, on_step: OnStep | None) -> Pa
         wanted.append(found)
     total_bytes = sum(sizes[name] for name in wanted)
     bar = None if on_step is None else _progress(on_step, total_bytes)
-    folder = snapshot_download(
-        hub_id, revision=repository.revision, allow_patterns=wanted, tqdm_class=bar
-    )
-    return Path(folder)
+    return Path(snapshot_download(hub_id, revision=revision, allow_patterns=wanted, tqdm_class=bar))
 
 
 def _progress(on_step: OnStep, total_bytes: int) -> type[Any]:

@@ -1,8 +1,9 @@
 """python -m pipelines.packs check [NAME ...]: what is on this machine of each model pack.
 
-For every component: whether it is present, its size, its licence, where it is or how to get it.
---hash reads every byte of what the hub's cache named by its hash; without it only lengths are
-looked at. Leaves with 1 if anything is missing or damaged.
+For every component: whether it is present, its size, its licence, where it is or how to get it, and
+what it is held to (a commit, sums of its files). --hash reads every byte of what has a sum;
+without it only lengths, and names in the hub's cache, are looked at. Leaves with 1 if anything is
+missing or damaged.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from pipelines import hub, packs, weights
 from pipelines.errors import InputError
+from pipelines.hub import Repository
 from pipelines.packs import Component, Pack
 
 
@@ -27,6 +29,7 @@ class Looked:
         state: "present", "missing" or "damaged".
         size_bytes: on disk where it is present, else about that of the download.
         detail: where it is, the command that fetches it, or what is wrong with it.
+        held_to: the commit and the sums that are known of it; "" of what ships.
     """
 
     role: str
@@ -34,6 +37,7 @@ class Looked:
     size_bytes: int
     licence: str
     detail: str
+    held_to: str = ""
 
     @property
     def is_present(self) -> bool:
@@ -48,7 +52,7 @@ def report(pack: Pack, *, read_all: bool = False) -> tuple[list[str], bool]:
     for one in looked_at:
         size = f"{'' if one.is_present else 'about '}{hub.megabytes(one.size_bytes)} MB"
         lines.append(f"  {one.role:24} {one.state:8} {size:>14}  {one.licence}")
-        lines.append(f"    {one.detail}")
+        lines += [f"    {text}" for text in (one.detail, one.held_to) if text]
     here_bytes = sum(one.size_bytes for one in looked_at if one.is_present)
     absent_bytes = sum(one.size_bytes for one in looked_at if not one.is_present)
     lines.append(f"  {hub.megabytes(here_bytes)} MB here" if here_bytes else "  nothing here")
@@ -69,14 +73,24 @@ def look(pack: Pack, role: str, component: Component, *, read_all: bool) -> Look
     repository = component.repository
     licence = repository.licence if repository else pack.licence
     size_bytes = repository.size_bytes if repository else 0
+    held_to = held(repository) if repository else ""
     try:
         folder = found(component, read_all=read_all)
     except InputError as error:
-        return Looked(role, "damaged", size_bytes, licence, str(error))
+        return Looked(role, "damaged", size_bytes, licence, str(error), held_to)
     if folder is None:
-        return Looked(role, "missing", size_bytes, licence, advice(component, None))
+        return Looked(role, "missing", size_bytes, licence, advice(component, None), held_to)
     size_bytes = on_disk(component, folder)
-    return Looked(role, "present", size_bytes, licence, advice(component, folder))
+    return Looked(role, "present", size_bytes, licence, advice(component, folder), held_to)
+
+
+def held(repository: Repository) -> str:
+    """Return which commit, and which sums of weights, are known of a repository."""
+    commit = repository.commits.get(repository.ids[0])
+    names = [name for name in repository.files if hub.is_weights(name)]
+    known = sum(name in repository.sha256 for name in names)
+    pinned = f"commit {commit[:12]}" if commit else "no commit is known: takes the newest"
+    return f"{pinned}; sha256 of {known} of {len(names)} weights files known"
 
 
 def flat(pack: Pack) -> Iterator[tuple[str, Component]]:
@@ -97,10 +111,10 @@ def found(component: Component, *, read_all: bool) -> Path | None:
         return component.locate()
     folder = hub.here(component.repository, component.source)
     if folder is not None:
-        hub.check(folder, component.repository)
+        hub.check(folder, component.repository, reads_all=read_all)
         for path in present(component, folder) if read_all else ():
             if named := weights.blob_sha256(path):
-                weights.check_sha256(path, named)
+                weights.check_sha256(path, named, reads=True)
     return folder
 
 

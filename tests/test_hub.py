@@ -1,12 +1,13 @@
 """Where model files are looked for, and what is said when they cannot be had."""
 
 import dataclasses
+import hashlib
 import json
 
 import pytest
 from tiny_hub import COMMIT, served
 
-from pipelines import hub, packs
+from pipelines import hub, packs, weights
 from pipelines.errors import Cancelled, InputError
 from pipelines.hub import Repository
 from pipelines.packs import PACKS
@@ -138,8 +139,39 @@ def test_damaged_weights_are_named_before_they_are_opened(monkeypatch, tmp_path)
 
 
 def test_the_command_names_a_pinned_revision():
-    pinned = dataclasses.replace(REPOSITORY, revision="a" * 40)
+    pinned = dataclasses.replace(REPOSITORY, commits={"first/model": "a" * 40})
     assert hub.command(pinned).endswith(f"--revision {'a' * 40}")
+
+
+def test_each_id_is_asked_for_its_own_commit(monkeypatch, tmp_path):
+    commits = {"first/model": "a" * 40, "mirror/model": COMMIT}
+    pinned = dataclasses.replace(REPOSITORY, commits=commits)
+    with served({"first/model": "gone", "mirror/model": whole()}, monkeypatch, tmp_path) as asked:
+        folder = hub.locate(pinned, "model")
+        assert hub.origin(folder) == f"mirror/model@{COMMIT}"
+        assert hub.here(pinned, "model") == folder
+    assert any(path.startswith(f"/api/models/mirror/model/revision/{COMMIT}") for path in asked)
+    moved = dataclasses.replace(pinned, commits={"mirror/model": "b" * 40})
+    assert hub.here(moved, "model") is None
+
+
+def test_a_sum_is_read_once_and_off_the_cache_for_nothing(monkeypatch, tmp_path):
+    content = whole()
+    sums = {FILES[1]: hashlib.sha256(content[FILES[1]]).hexdigest()}
+    hashed = dataclasses.replace(REPOSITORY, sha256=sums)
+    read = []
+    real = weights.sha256
+    monkeypatch.setattr(weights, "sha256", lambda path: read.append(path) or real(path))
+    with served({"first/model": content}, monkeypatch, tmp_path / "cache"):
+        hub.locate(hashed, "model")
+    assert read == []
+    own = write(tmp_path / "own" / "model", content)
+    monkeypatch.setenv(hub.VARIABLE, str(tmp_path / "own"))
+    assert hub.locate(hashed, "model") == hub.locate(hashed, "model") == own
+    assert read == [own / FILES[1]]
+    (own / FILES[1]).write_bytes(safetensors(17))
+    with pytest.raises(InputError, match="not the file that was published"):
+        hub.locate(hashed, "model")
 
 
 @pytest.mark.parametrize("pack", PACKS.values(), ids=lambda pack: pack.name)

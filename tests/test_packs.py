@@ -145,7 +145,12 @@ def test_photo_packs_say_where_their_files_are(name):
         assert repository.licence and repository.size_bytes > 1e8
         assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id) for hub_id in repository.ids)
         assert not [file for file in repository.files if file.endswith((".ckpt", ".pkl", ".pt"))]
-        assert repository.revision == "main" or re.fullmatch("[0-9a-f]{40}", repository.revision)
+        assert set(repository.commits) <= set(repository.ids)
+        assert all(re.fullmatch("[0-9a-f]{40}", one) for one in repository.commits.values())
+        files = {one for name in repository.files for one in hub.twins(name)}
+        assert set(repository.sha256) <= files
+        assert all(re.fullmatch("[0-9a-f]{64}", one) for one in repository.sha256.values())
+    assert pack.components["latent_diffusion"].repository.commits
 
 
 def test_pictures_of_a_photo_pack_start_from_the_published_guidance():
