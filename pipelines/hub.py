@@ -10,6 +10,7 @@ happens upstream. `origin` reads it off the path, so recipes name it.
 
 from __future__ import annotations
 
+import glob
 import os
 import shlex
 import threading
@@ -92,9 +93,11 @@ def here(
                 "checkpoints of rosinality/stylegan2-pytorch, whose convert_weight.py makes them "
                 "from a pickle that you trust."
             )
+        halves = [path.name for path in folder.glob(f"{glob.escape(absent[0])}.*")]
         raise InputError(
-            f"The model folder {folder} has no {absent[0]}. Put it there, or take"
-            f" the folder out of {VARIABLE}."
+            f"The model folder {folder} has no {absent[0]}"
+            + (f", only {halves[0]}, a download that is not over" if halves else "")
+            + f". Put it there, or take the folder out of {VARIABLE}."
         )
     return folder
 
@@ -159,8 +162,8 @@ def check(folder: Path, repository: Repository, *, reads_all: bool = True) -> No
     for name in {*repository.files, *(one for files in repository.instead for one in files)}:
         for one in twins(name):
             path = folder / one
-            if path.suffix == ".safetensors" and path.is_file():
-                weights.check_safetensors(path)
+            if is_weights(one) and path.is_file():
+                weights.check_whole(path)
             is_told = reads_all or weights.blob_sha256(path)
             if path.is_file() and one in repository.sha256 and is_told:
                 weights.check_sha256(path, repository.sha256[one])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
 _POINTER = b"version https://git-lfs"
 _AGAIN = "Delete it and fetch it again."
+_ARCHIVE = b"PK"  # what torch writes, but for very old checkpoints
 
 
 def check_safetensors(path: Path) -> dict[str, Any]:
@@ -55,6 +56,18 @@ def check_safetensors(path: Path) -> dict[str, Any]:
     if size_bytes != 8 + length + end:
         raise InputError(_cut_off(path, size_bytes, 8 + length + end))
     return entries
+
+
+def check_whole(path: Path) -> None:
+    """Refuse a file that was cut off, as far as its first and last bytes tell.
+
+    Raises:
+        InputError: it was, or is not what its name says.
+    """
+    if path.suffix == ".safetensors":
+        check_safetensors(path)
+    elif _head(path) == _ARCHIVE and not zipfile.is_zipfile(path):
+        raise InputError(f"{path} is damaged or was cut off half-way. {_AGAIN}")
 
 
 def sha256(path: Path) -> str:
@@ -199,7 +212,7 @@ def _unpickled_data(path: Path) -> Any:
         strange: list[str] = []
         if is_archive:
             strange = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        elif _head(path) == b"PK":
+        elif _head(path) == _ARCHIVE:
             raise EOFError("the archive has no end")
         shells = [(_Shell, name) for name in strange if name.startswith("pytorch_lightning.")]
         with torch.serialization.safe_globals(shells):

@@ -3,8 +3,12 @@
 import dataclasses
 import hashlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 from tiny_hub import COMMIT, served
 
 from pipelines import hub, packs, weights
@@ -123,6 +127,31 @@ def test_an_own_folder_that_is_not_complete_is_named(tmp_path):
         hub.here(REPOSITORY, "model", {hub.VARIABLE: str(tmp_path)})
     other = dataclasses.replace(REPOSITORY, instead=(("config.json",),))
     assert hub.here(other, "model", {hub.VARIABLE: str(tmp_path)}) == tmp_path / "model"
+
+
+def test_an_unfinished_download_in_an_own_folder_is_named(tmp_path):
+    write(tmp_path / "model", {"config.json": b"{}", f"{FILES[1]}.part": safetensors()})
+    with pytest.raises(
+        InputError, match=r"only model\.fp16\.safetensors\.part, a download that is"
+    ):
+        hub.here(REPOSITORY, "model", {hub.VARIABLE: str(tmp_path)})
+
+
+def test_a_cut_off_checkpoint_is_named_before_it_is_opened(tmp_path, monkeypatch):
+    torch.save({"a": torch.zeros(100)}, tmp_path / "weights.pt")
+    content = (tmp_path / "weights.pt").read_bytes()
+    repository = Repository(("first/model",), ("weights.pt",), "MIT", 1)
+    monkeypatch.setenv(hub.VARIABLE, str(tmp_path))
+    write(tmp_path / "model", {"weights.pt": content})
+    hub.locate(repository, "model")
+    write(tmp_path / "model", {"weights.pt": content[:-30]})
+    with pytest.raises(InputError, match=r"weights\.pt is damaged or was cut off half-way"):
+        hub.locate(repository, "model")
+
+
+def test_downloads_of_the_app_can_be_stopped():
+    code = "import app; from huggingface_hub import constants; assert constants.HF_HUB_DISABLE_XET"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(hub.__file__).parents[1], check=True)
 
 
 def test_damaged_weights_are_named_before_they_are_opened(monkeypatch, tmp_path):
