@@ -35,6 +35,7 @@ from starlette.middleware import Middleware
 
 from pipelines import (
     costs,
+    devices,
     direction_training,
     easel,
     estimates,
@@ -56,6 +57,7 @@ from pipelines import (
     verdicts,
     views,
     workbench,
+    zerogpu,
 )
 from pipelines.easel import Painted, PaintOrder
 from pipelines.errors import Cancelled, InputError
@@ -69,6 +71,7 @@ from pipelines.model_cache import ModelCache
 from pipelines.registry import METHODS, Method, methods
 from pipelines.results import OnStep
 from pipelines.workbench import MAX_SEED, SQUARE_PX, Order, Services, Session, Shown, Task
+from pipelines.zerogpu import Loan
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +207,7 @@ class Page:
         tabs: to switch between tabs.
         menu: the choice of the model pack, by name.
         model_line: says which models are loaded.
+        loan: the GPU that ZeroGPU lends; None anywhere else.
         tab: the tabs by name.
         parts: what earlier tabs offer to later ones.
     """
@@ -213,6 +217,7 @@ class Page:
     tabs: gr.Tabs
     menu: gr.Dropdown
     model_line: gr.HTML
+    loan: Loan | None = None
     tab: dict[str, gr.Tab] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
 
@@ -220,7 +225,18 @@ class Page:
         """Return the services with the pack that is named, the app's own if none is."""
         if not name or name == self.services.pack.name:
             return self.services
-        return replace(self.services, pack=packs.find(name))
+        return replace(self.services, pack=packs.find(name, self.offered))
+
+    @property
+    def offered(self) -> dict[str, packs.Pack]:
+        """The packs to choose from, the app's own first; on ZeroGPU no other."""
+        own = {self.services.pack.name: self.services.pack}
+        return own if self.loan else own | packs.PACKS
+
+    @property
+    def cache(self) -> ModelCache:
+        """Where edits find their models."""
+        return self.loan.cache if self.loan else self.services.cache
 
     def quiet(self, trigger: Handler, handler: Handler, inputs: Any, outputs: Any) -> Any:
         """Wire a light handler: no queue, no spinner, no public endpoint."""
@@ -255,8 +271,15 @@ class Page:
         running: Callable[[Update], Any],
         finished: Callable[[Any], Any],
         rest: Callable[[str], Any],
+        *,
+        on_gpu: bool = False,
     ) -> Iterator[Any]:
-        """Run a job; yield what the page shows meanwhile, at its end, or at rest without one."""
+        """Run a job; yield what the page shows meanwhile, at its end, or at rest without one.
+
+        On ZeroGPU one that is `on_gpu` works on copies: only what it returns is news.
+        """
+        if on_gpu and self.loan is not None:
+            work = functools.partial(self.loan.carry_out, work)
         try:
             with closing(self.services.gate.run(owner(request), work)) as updates:
                 for update in updates:
@@ -264,6 +287,9 @@ class Page:
                     yield finished(update.value) if done else running(update)
         except Cancelled:
             yield rest("Stopped.")
+        except gr.Error:  # of ZeroGPU, about quotas
+            yield rest("")
+            raise
         except InputError as error:
             yield rest("")
             raise refusal(error) from error
@@ -273,12 +299,15 @@ class Page:
 
     def progress(self, update: Update, doing: str) -> str:
         """Return the status line of a running job."""
-        leased = any(entry.state == "leased" for entry in self.services.cache.state())
-        return sentences.progress(update, doing, loading=not leased)
+        entries = self.services.cache.state()
+        loading = self.loan is None and all(entry.state != "leased" for entry in entries)
+        return sentences.progress(update, doing, loading=loading)
 
     def models(self) -> str:
         """Return which models are in memory."""
-        return sentences.models(self.services.cache.state(), self.services.pack.title)
+        lent = self.loan.cache.state() if self.loan else ()
+        entries = (*lent, *self.services.cache.state())
+        return sentences.models(entries, self.services.pack.title)
 
     def stop(self, request: gr.Request) -> None:
         """Stop every job of this visitor."""
@@ -338,7 +367,7 @@ def picture_controls(page: Page) -> list[Any]:
         pack = page.services_for(name).pack
         texts = source_text or "", target_text or ""
         unknown = verdicts.unknown_words(texts, pack.words())
-        cut = prompt_notes.cut_off_now(page.services.cache, pack, texts)
+        cut = prompt_notes.cut_off_now(page.cache, pack, texts)
         return sentences.notice(unknown, pack.title, verdicts.word_groups()) + sentences.cut(cut)
 
     page.quiet(
@@ -518,7 +547,7 @@ def follow_costs(
         regions = 1 + sum(bool((data[word] or "").strip()) for word in words)
         try:
             one = estimates.estimate(
-                services.cache, services.pack, services.meter, picked, regions=regions
+                page.cache, services.pack, services.meter, picked, regions=regions
             )
         except InputError as error:  # a slider that moves must not throw toasts
             return sentences.status(str(error))
@@ -604,8 +633,7 @@ def text_edit_tab(page: Page) -> None:
             inputs.source: order.source_text,
         }
 
-    def finish(order: Order) -> View:
-        session = order.session
+    def finish(order: Order, session: Session) -> View:
         session.results = list(order.results)
         session.history = [*order.results[::-1], *session.history][:HISTORY]
         tiles = [(one.after, f"{one.title}, seed {one.recipe['seed']}") for one in session.history]
@@ -650,7 +678,11 @@ def text_edit_tab(page: Page) -> None:
             compare: gr.Gallery(visible=False),
         }
         work = functools.partial(workbench.carry_out, services, order)
-        yield from page.follow(request, work, running, finish, at_rest)
+
+        def finished(done: Order) -> View:
+            return finish(done, order.session)
+
+        yield from page.follow(request, work, running, finished, at_rest, on_gpu=True)
 
     @polite
     def order_of(data: Mapping[Any, Any], *, is_sweep: bool) -> Order:
@@ -803,6 +835,7 @@ def mask_inspect_tab(page: Page) -> None:
             return {status: page.progress(update, "Mask")}
 
         def finished(done: Inspected) -> View:
+            session.inspected = done
             tiles = [
                 (views.heat(values), word)
                 for word, values in done.by_reference["source"].word_maps.items()
@@ -828,7 +861,7 @@ def mask_inspect_tab(page: Page) -> None:
             status: sentences.status("Starting"),
             inputs.seed: seed,
         }
-        yield from page.follow(request, work, running, finished, at_rest)
+        yield from page.follow(request, work, running, finished, at_rest, on_gpu=True)
 
     @polite
     def job_of(data: Mapping[Any, Any]) -> tuple[Callable[[OnStep], Inspected], int]:
@@ -1113,7 +1146,7 @@ def painting_tab(page: Page) -> None:
         }
         services = page.services_for(data[page.menu])
         work = functools.partial(easel.carry_out, services, order)
-        yield from page.follow(request, work, running, finish, at_rest)
+        yield from page.follow(request, work, running, finish, at_rest, on_gpu=True)
 
     @polite
     def order_of(data: Mapping[Any, Any], layout: Layout) -> PaintOrder:
@@ -1891,9 +1924,17 @@ TABS: tuple[tuple[str, str, Callable[[Page], None]], ...] = (
 
 
 def build(
-    *, cache: ModelCache | None = None, gate: Gate | None = None, pack: packs.Pack | None = None
+    *,
+    cache: ModelCache | None = None,
+    gate: Gate | None = None,
+    pack: packs.Pack | None = None,
+    gpu: zerogpu.Gpu | None = None,
 ) -> gr.Blocks:
-    """Return the app; the services may be given, as tests do."""
+    """Return the app; the services may be given, as tests do, and what lends a GPU (`zerogpu`)."""
+    if gpu is not None and cache is None:
+        cache = ModelCache(
+            CACHE_BYTES, packs.LOADERS, device=devices.pick({"SEMEDIT_DEVICE": "cpu"})
+        )
     services = Services(
         cache=cache or ModelCache(CACHE_BYTES, packs.LOADERS),
         memo=Memo(MEMO_BYTES),
@@ -1901,20 +1942,22 @@ def build(
         pack=pack or packs.find("toybox"),
         file=file_picture,
     )
+    loan = gpu and Loan(gpu, services)
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 7200)) as demo:
         gr.HTML(f"<h1>{TITLE}</h1><p>{PROMISE}</p>", elem_id="headline")
-        offered = {services.pack.name: services.pack} | packs.PACKS
+        offered = [services.pack, *(() if loan else packs.PACKS.values())]
         with gr.Row(equal_height=True, elem_classes="compact"):
             menu = gr.Dropdown(
-                [(one.title, name) for name, one in offered.items()], value=services.pack.name,
-                label="Model pack", container=False, elem_id="packs", scale=1, min_width=180,
+                list(dict.fromkeys((one.title, one.name) for one in offered)),
+                value=services.pack.name, label="Model pack", container=False, elem_id="packs",
+                scale=1, min_width=180,
             )  # fmt: skip
             with gr.Column(scale=4, min_width=280):
                 pack_line = gr.HTML(sentences.pack(services.pack), elem_id="pack")
         model_line = gr.HTML(render=False)
         session = gr.State(Session(), time_to_live=7200)
         with gr.Tabs() as tabs:
-            page = Page(services, session, tabs, menu, model_line)
+            page = Page(services, session, tabs, menu, model_line, loan)
             for name, title, builder in TABS:
                 with gr.Tab(title, id=name) as page.tab[name]:
                     builder(page)
@@ -1942,7 +1985,8 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
     shelf = {example.name: example for example in examples.examples()}
 
     def restore(session: Session, request: gr.Request) -> tuple[Any, ...]:
-        workbench.warm_up(page.services)
+        if page.loan is None:
+            workbench.warm_up(page.services)
         query = dict(request.query_params)
         name = query.get("picture", "")
         if toy_seed := re.fullmatch(r"toy-(\d{1,9})", name):
@@ -2042,6 +2086,7 @@ def public_endpoints(page: Page) -> None:
             lambda update: (None, {"ahead": update.ahead}),
             finished,
             lambda text: (None, {"status": text}),
+            on_gpu=True,
         )
 
     def retrieve(
@@ -2087,6 +2132,7 @@ def public_endpoints(page: Page) -> None:
             lambda update: (None, None, {"ahead": update.ahead}),
             finished,
             lambda text: (None, None, {"status": text}),
+            on_gpu=True,
         )
 
     def face(
@@ -2131,8 +2177,7 @@ def public_endpoints(page: Page) -> None:
 
     def list_packs() -> dict[str, Any]:
         """Return every model pack: title, licence, pixels, components and what of them is here."""
-        offered = {page.services.pack.name: page.services.pack} | packs.PACKS
-        return {name: packs_check.listing(pack) for name, pack in offered.items()}
+        return {name: packs_check.listing(pack) for name, pack in page.offered.items()}
 
     def new_scene(seed: float, session: Session) -> tuple[Any, ...]:
         """Return the toy scene of a seed, its caption and what stands where."""
@@ -2199,7 +2244,8 @@ def launch_settings() -> dict[str, Any]:
 def main() -> None:
     """Serve the page."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    build().launch(**launch_settings())
+    pack = packs.find(os.environ.get("SEMEDIT_PACK", "toybox"))
+    build(pack=pack, gpu=zerogpu.lender()).launch(**launch_settings())
 
 
 if __name__ == "__main__":

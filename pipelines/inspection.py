@@ -69,7 +69,7 @@ def inspect(
     seed: int,
     on_step: OnStep,
 ) -> Inspected:
-    """Compare the texts on a picture, against both references; the session keeps the result."""
+    """Compare the texts on a picture, against both references."""
     from pipelines import text_edit
 
     by_reference = {}
@@ -85,8 +85,7 @@ def inspect(
             )  # fmt: skip
             by_reference[reference] = services.cache.retry_on_out_of_memory(compare)
     truth = true_mask(session.known(picture)[1], source_text, target_text)
-    session.inspected = Inspected(picture, source_text, by_reference, truth, notes=notes)
-    return session.inspected
+    return Inspected(picture, source_text, by_reference, truth, notes=notes)
 
 
 def cut(done: Inspected, values: Mapping[str, object]) -> tuple[Mask, Mask]:

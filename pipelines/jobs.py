@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -84,7 +85,8 @@ class Gate:
             Cancelled: somebody stopped it.
         """
         ticket = self._enter(owner)
-        threading.Thread(target=self._serve, args=(ticket, work), daemon=True).start()
+        serve = copy_context().run  # ZeroGPU reads there whose quota a job takes from
+        threading.Thread(target=serve, args=(self._serve, ticket, work), daemon=True).start()
         try:
             while not ticket.outcome.done():
                 yield self._next_update(ticket)
