@@ -20,13 +20,13 @@ class Measured:
 
     Attributes:
         scores: localization score of each slider of a part that is not at rest, by title.
-        identity: cosine between the persons before and after.
+        identity: cosine between the persons before and after; None without a network for that.
         distance: LPIPS between the pictures before and after.
         facts: what the texts in use say, and whether the judge sees it.
     """
 
     scores: Mapping[str, float | None]
-    identity: float
+    identity: float | None
     distance: float
     facts: Sequence[tuple[str, bool]]
 
@@ -44,13 +44,16 @@ def measure(
         codes = [moved(latents, face, some, layers) for some in combinations]
         pictures, features = painted(latents, codes)
         before, after = pictures[:1], pictures[-1:]
-        with services.cache.lease(services.pack.name, "face_identity") as network:
-            one, other = network(torch.cat([before, after]))
+        identity = None
+        if "face_identity" in services.pack.components:
+            with services.cache.lease(services.pack.name, "face_identity") as network:
+                one, other = network(torch.cat([before, after]))
+                identity = float(one @ other)
         with services.cache.lease(services.pack.name, "lpips_eval") as perceptual:
             distance = perceptual.distance(before, after).item()
         scores = _scores(services, [slider for slider, _ in edits], pictures, features)
         facts = _facts(services, face, edits, after)
-    return Measured(scores, float(one @ other), distance, facts)
+    return Measured(scores, identity, distance, facts)
 
 
 def _scores(
@@ -90,7 +93,7 @@ def _facts(
     texts = [face.origin.get("text", "")]
     texts += [slider.told["text"] for slider, s in edits if s > 0 and "text" in slider.told]
     said = {name: value for text in texts for name, value in parse(text).facts.items()}
-    if not said:
+    if not said or "face_judge" not in services.pack.components:
         return []
     with services.cache.lease(services.pack.name, "face_judge") as judge:
         verdict = judge(picture)

@@ -38,8 +38,8 @@ LIMITS = "likeness.json"  # beside the inversion encoder, see training.inversion
 
 
 @contextmanager
-def clip2gan_of(services: Services, *, inverts: bool = False) -> Iterator[Clip2Gan]:
-    """Lease the networks of CLIP2GAN, the inversion encoder among them if it `inverts`.
+def clip2gan_of(services: Services) -> Iterator[Clip2Gan]:
+    """Lease the networks of CLIP2GAN.
 
     Raises:
         InputError: the pack lacks one.
@@ -52,8 +52,7 @@ def clip2gan_of(services: Services, *, inverts: bool = False) -> Iterator[Clip2G
             return leases.enter_context(services.cache.lease(services.pack.name, role))
 
         mapper = lease("latent_mapper")
-        encoder = lease("face_inversion") if inverts else None
-        yield Clip2Gan(lease(mapper.clip), mapper, latents.model, encoder)
+        yield Clip2Gan(lease(mapper.clip), mapper, latents.model)
 
 
 # ---------------------------------------------------------------- faces
@@ -102,15 +101,56 @@ def from_picture(services: Services, picture: Image.Image | None, params: FacePa
 
     if picture is None:
         raise InputError("Please choose a picture first.")
-    square, _ = images.fit(picture, services.pack.resolution_px)
-    with clip2gan_of(services, inverts=True) as models, torch.no_grad():
-        from pipelines.clip2gan import base_codes
+    square = squared(services, picture)
+    if params.base == "inverted":
+        w_plus = inverted(services, square)
+    else:
+        with clip2gan_of(services) as models, torch.no_grad():
+            from pipelines.clip2gan import base_codes
 
-        pixels = pixels_of(services, square).to(models.generator.w_avg)
-        w_plus = base_codes(models, pixels, params.base)
+            pixels = pixels_of(services, square).to(models.generator.w_avg)
+            w_plus = base_codes(models, pixels, params.base)
     origin = {"upload": recipes.fingerprint(picture), "base": params.base}
     face = reconstructed(services, Face(w_plus, square, origin, upload=square))
     return replace(face, encoded=face.distance if params.base == "inverted" else None)
+
+
+def squared(services: Services, picture: Image.Image) -> Image.Image:
+    """Return the square of a picture that the pack's networks take.
+
+    Raises:
+        InputError: they need the face of one who looks at the camera, and there is none.
+    """
+    if not services.pack.aligns:
+        return images.fit(picture, services.pack.resolution_px)[0]
+    with services.cache.lease(services.pack.name, "face_parser") as parser:
+        from pipelines.face_alignment import align
+
+        return align(parser, picture, services.pack.resolution_px)
+
+
+def inverted(services: Services, square: Image.Image) -> Tensor:
+    """Return the code (1, L, w_dim) that the pack's inversion encoder finds.
+
+    Raises:
+        InputError: the encoder belongs to another generator.
+    """
+    import torch
+
+    services.pack.component("face_inversion")
+    with (
+        latents_of(services) as latents,
+        services.cache.lease(services.pack.name, "face_inversion") as encoder,
+        torch.no_grad(),
+    ):
+        code: Tensor = encoder(pixels_of(services, square).to(latents.model.w_avg))
+        config = latents.model.config
+        if code.shape[1:] != (config.w_layers, config.w_dim):
+            raise InputError(
+                "The inversion encoder belongs to a generator of another size. Choose files that "
+                "belong together."
+            )
+    return code
 
 
 def refined(services: Services, face: Face, params: FaceParams, on_step: OnStep) -> Face:
@@ -246,6 +286,8 @@ def label_of(direction: Direction) -> str:
 
 def parts(services: Services) -> list[str]:
     """Return the parts that have sliders."""
+    if "lelsd" not in services.pack.components:
+        return []
     with shipped(services) as known:
         return list(dict.fromkeys(label_of(one) for one in known.values()))
 

@@ -98,6 +98,7 @@ class Pack:
         presets: {preset: {parameter: value}} for every method that has the parameter, or
             {"method.parameter": value} for one; the first is what the page starts with.
         notes: what a visitor should know, in a sentence or two.
+        aligns: faces of visitors' pictures are cut out as FFHQ's were (`face_alignment`).
     """
 
     name: str
@@ -110,6 +111,7 @@ class Pack:
     presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     notes: str = ""
     cell_px: int = 8
+    aligns: bool = False
 
     def words(self) -> frozenset[str] | None:
         """Return the words this pack knows, None if it knows more than a list can hold."""
@@ -171,6 +173,7 @@ LOADERS: dict[str, Loader] = {
     "published_face_parser": _load_with(
         "pipelines.models.published_faces:PublishedFaceParser.from_published"
     ),
+    "published_face_inversion": _load_with("pipelines.models.e4e:E4E.from_published"),
     "vqgan": _load_with("pipelines.models.vqgan:VQGAN.from_folder"),
     **{
         f"openai_clip/{name}": _load_with(
@@ -345,13 +348,18 @@ PACKS: dict[str, Pack] = {
                 "face_parser": Component(
                     "published_face_parser", "face-parsing", repositories.FACE_PARSER
                 ),
+                "face_inversion": Component(
+                    "published_face_inversion", "e4e-ffhq", repositories.E4E_FFHQ
+                ),
                 "lpips_loss": _FLEXIT["lpips_loss"],
+                "lpips_eval": _FLEXIT["lpips_loss"],
                 **_OPENAI_CLIPS,
             },
-            notes="Photographed faces for Face sliders, and nothing else. A picture of your own "
-            "cannot be taken in yet: the published encoder (e4e) needs faces aligned by landmarks, "
-            "which would need a model that we cannot ship. Its files are found in the folder that "
-            f"{hub.VARIABLE} names, or fetched.",
+            aligns=True,
+            notes="Photographed faces for Face sliders, and nothing else. A face of your own is "
+            "cut out by its eyes and mouth and taken in by e4e. Directions are trained here: none "
+            "comes with the generator, and no mapper from texts. Its files are found in the folder "
+            f"that {hub.VARIABLE} names, or fetched.",
         ),
     )
 }

@@ -143,6 +143,13 @@ STYLEGAN2_FFHQ = Repository(  # rosinality's own copy is on Google Drive: instea
     size_bytes=381_000_000,
     instead=(("stylegan2-ffhq-config-f.pt",), ("ffhq.pt",)),
 )
+E4E_FFHQ = Repository(  # the authors' own copy is on Google Drive: instead of the mirror
+    ids=("AIRI-Institute/HairFastGAN",),
+    files=("pretrained_models/encoder4editing/e4e_ffhq_encode.pt",),
+    licence="MIT code, NVIDIA Source Code License (non-commercial) for the generator's copy",
+    size_bytes=1_200_000_000,
+    instead=(("e4e_ffhq_encode.pt",),),
+)
 FACE_PARSER = Repository(
     ids=("jonathandinu/face-parsing",),
     files=("config.json", "model.safetensors"),

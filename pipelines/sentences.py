@@ -152,9 +152,10 @@ def reasons(words: Sequence[tuple[str, float, float]], notes: Sequence[str]) -> 
     return _table(head, rows, notes)
 
 
-def face(identity: float, distance: float, facts: Sequence[tuple[str, bool]]) -> str:
+def face(identity: float | None, distance: float, facts: Sequence[tuple[str, bool]]) -> str:
     """Return what an edit of a face kept and changed, and which of its words the judge sees."""
-    told = [f"<b>identity kept {identity:.2f}</b>", f"changed by LPIPS {distance:.2f}"]
+    told = [] if identity is None else [f"<b>identity kept {identity:.2f}</b>"]
+    told.append(f"changed by LPIPS {distance:.2f}")
     seen = [escape(name) for name, is_seen in facts if is_seen]
     missed = [escape(name) for name, is_seen in facts if not is_seen]
     told += [f"the judge sees {', '.join(seen)}"] if seen else []

@@ -2,7 +2,7 @@
 
 The generator comes in the layout of rosinality/stylegan2-pytorch ("stylegan2-ffhq-config-f.pt", a
 dict of g_ema and latent_avg); the parser is a SegFormer that names its labels, as
-jonathandinu/face-parsing does.
+jonathandinu/face-parsing does, or the BiSeNet of zllrunning/face-parsing.PyTorch.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from transformers import SegformerForSemanticSegmentation
 from pipelines import weights
 from pipelines.devices import Device
 from pipelines.errors import InputError
+from pipelines.models import bisenet
 from pipelines.models.face_parser import FaceParser
 from pipelines.models.parts import open_part
 from pipelines.models.stylegan2 import StyleGAN2, config_of, rosinality_state
@@ -25,6 +26,16 @@ PARSED_PX = 512
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
 NEEDED = {"skin", "hair", "nose", "eyes"}
 """Parts without which a network is no parser of faces."""
+
+
+def any_generator(folder: Path, device: Device) -> StyleGAN2:
+    """Load the generator of a folder: what `StyleGAN2.save` wrote, else the published layout.
+
+    Raises:
+        InputError: there is neither, or the checkpoint is refused.
+    """
+    is_ours = (folder / "config.json").is_file()
+    return (StyleGAN2.from_folder if is_ours else open_generator)(folder, device)
 
 
 def open_generator(folder: Path, device: Device) -> StyleGAN2:
@@ -69,14 +80,18 @@ class PublishedFaceParser(FaceParser):
 
     @classmethod
     def from_published(cls, folder: Path, device: Device) -> PublishedFaceParser:
-        """Load a SegFormer whose config names parts of faces; it always computes in float32.
+        """Load a BiSeNet, or a SegFormer whose config names parts of faces; always in float32.
 
         Raises:
             InputError: the weights are missing, damaged or of another architecture, or the labels
                 are none of faces.
         """
-        network = open_part(SegformerForSemanticSegmentation, folder, torch.float32)
-        parser = cls(network)
+        file = folder / bisenet.FILE
+        parser = cls(
+            bisenet.open_bisenet(file)
+            if file.is_file()
+            else open_part(SegformerForSemanticSegmentation, folder, torch.float32)
+        )
         if absent := sorted(NEEDED - set(parser.parts)):
             raise InputError(
                 f"{folder / 'config.json'} names no “{absent[0]}” among its labels: it is no "

@@ -17,6 +17,7 @@ from pipelines.devices import Device
 from pipelines.images import to_pil
 from pipelines.models.face_identity import FaceIdentity
 from pipelines.models.perceptual import Perceptual
+from pipelines.models.published_faces import any_generator
 from pipelines.models.stylegan2 import StyleGAN2
 from pipelines.training.common import TOYBOX
 from pipelines.training.face_codes import codes
@@ -48,7 +49,7 @@ class Likeness:
         """Load the networks that `add_folders` names."""
         device = device_of(args)
         return cls(
-            StyleGAN2.from_folder(args.generator, device),
+            any_generator(args.generator, device),
             Perceptual.from_folder(args.perceptual, device),
             FaceIdentity.from_folder(args.identity, device),
         )

@@ -36,7 +36,7 @@ from pipelines.method_params import LELSDParams
 from pipelines.models.face_parser import FaceParser
 from pipelines.models.latent_spaces import StyleGAN2Latents
 from pipelines.models.perceptual import Perceptual
-from pipelines.models.stylegan2 import StyleGAN2
+from pipelines.models.published_faces import any_generator
 from pipelines.results import Step
 from pipelines.training.common import TOYBOX, write_json
 
@@ -65,7 +65,7 @@ def open_models(args: argparse.Namespace) -> Models:
     log = args.generator / "training.json"
     told = json.loads(log.read_text()) if log.exists() else {}
     return Models(
-        StyleGAN2Latents(StyleGAN2.from_folder(args.generator, device)),
+        StyleGAN2Latents(any_generator(args.generator, device)),
         FaceParser.from_folder(args.parser, device),
         Perceptual.from_folder(args.lpips, device),
         told.get("warm_start"),
