@@ -22,9 +22,9 @@ from pipelines.registry import Method
 
 FORWARD, BACKWARD = 8_400, 165_000
 """Numbers held at once for each cell of the latents and sample of a UNet call, without gradient and
-with. Traced on fake tensors: 8,335 and 97,656 (Stable Diffusion 1.5), 5,050 and 163,600 (XL)."""
+with; `benchmarks activations` counts 8,335 and 97,653 (SD 1.5), 5,050 and 163,590 (XL)."""
 DECODER, DECODER_BACKWARD = 770, 5_900
-"""The same for each pixel of one picture in the autoencoder (traced: 769 and 5,823)."""
+"""The same for each pixel of one picture in the autoencoder (counted: 768 and 5,819)."""
 HEADS, FINEST = 8, 96
 """Attention heads, and the side up to which the latents' own grid has self-attention."""
 _ANY_UNET = ""

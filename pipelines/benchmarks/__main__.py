@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 BENCHMARKS = {
+    "activations": "how many numbers networks of published sizes hold at once",
     "clip": "do the CLIPs find the caption of a picture and the picture of a caption",
     "clip2gan": "CLIP2GAN's claims on clay faces: generation, editing, ablations",
     "diffedit": "DiffEdit's claims on toy queries with a known true edit",

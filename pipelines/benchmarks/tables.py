@@ -74,6 +74,7 @@ BENCHMARKS = {
     "clip2gan": "CLIP2GAN",
     "lelsd": "LELSD",
     "latency": "Speed",
+    "photo": "Published sizes",
     "page": "The page",
     "faithfulness": "The scene model and its judge",
     "masks": "Choosing the refined mask",
@@ -88,7 +89,7 @@ BENCHMARKS = {
     "solvers": "The fast solver",
 }
 """What is reported, in this order, under which title."""
-COMMANDS = {"clip_faces": "clip --world faces"}
+COMMANDS = {"clip_faces": "clip --world faces", "photo": "photo --no-warm-up"}
 """The command whose records are in a file, where it is not the file's name."""
 
 
