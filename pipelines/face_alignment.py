@@ -26,7 +26,6 @@ from pipelines.models.face_parser import FaceParser
 
 Points = npt.NDArray[np.float64]  # (N, 2), x and y in pixels
 
-LOOK_PX = 512  # of published parsers
 PASSES = 2
 CLOSER = 0.6  # of a picture, where the whole shows no face
 MIN_PIXELS = 6  # of the eyes, and of the mouth
@@ -47,23 +46,19 @@ class Landmarks(NamedTuple):
     right_mouth: Points
 
 
-def align(
-    parser: FaceParser, picture: Image.Image, size_px: int, *, look_px: int = LOOK_PX
-) -> Image.Image:
+def align(parser: FaceParser, picture: Image.Image, size_px: int) -> Image.Image:
     """Return the face in a picture as FFHQ's crop has it, a square of `size_px`.
-
-    The parser looks at `look_px`.
 
     Raises:
         InputError: no face is seen.
     """
     for quad in _looks(picture.size):
-        if (found := _crop_in(parser, picture, quad, look_px)) is not None:
+        if (found := _crop_in(parser, picture, quad)) is not None:
             break
     else:
         raise InputError(NO_FACE)
     for _ in range(PASSES):  # as networks know faces: each pass looks at the crop of the one before
-        found = _crop_in(parser, picture, better := found, look_px)
+        found = _crop_in(parser, picture, better := found)
         if found is None:
             return cut_out(picture, better, size_px)
     return cut_out(picture, found, size_px)
@@ -79,8 +74,9 @@ def _looks(size: tuple[int, int]) -> Iterator[Points]:
         yield middle + (whole - close) / 2 * np.array(shift[::-1]) - close / 2 + close * unit
 
 
-def _crop_in(parser: FaceParser, picture: Image.Image, quad: Points, look_px: int) -> Points | None:
+def _crop_in(parser: FaceParser, picture: Image.Image, quad: Points) -> Points | None:
     """Return FFHQ's crop of the face that the parser sees in a square; None if it sees none."""
+    look_px = parser.size_px
     seen = landmarks(parser, cut_out(picture, quad, look_px))
     if seen is None:
         return None

@@ -286,7 +286,8 @@ def label_of(direction: Direction) -> str:
 
 def parts(services: Services) -> list[str]:
     """Return the parts that have sliders."""
-    if "lelsd" not in services.pack.components:
+    directions = services.pack.components.get("lelsd")
+    if directions is None or not directions.is_here():
         return []
     with shipped(services) as known:
         return list(dict.fromkeys(label_of(one) for one in known.values()))

@@ -147,12 +147,14 @@ def look(
     """Return what lies where the change of words leads from the picture.
 
     Raises:
-        InputError: a word or a parameter cannot be used, or there is no such CLIP or head.
+        InputError: a word or a parameter cannot be used, there is no such CLIP or head, or the pack
+            has no set to look in.
     """
     started = time.perf_counter()
     value, target = checked_words(*words)
     defaults = services.pack.defaults.get("simat", {})
     built = params.build(RetrievalParams, {**defaults, **values})
+    services.pack.component("retrieval")
     if role not in clips(services.pack):
         raise InputError(f"Please choose one of the CLIPs: {', '.join(clips(services.pack))}.")
     with services.cache.lease(services.pack.name, "retrieval") as known:

@@ -42,6 +42,7 @@ class Repository:
         commits: {id: commit} where one is known (see the module).
         sha256: {file: hash} where one is published.
         instead: other sets of files that serve as well in a folder of the visitor's own.
+        made_by: the command that makes what nobody publishes; then there are no ids.
     """
 
     ids: tuple[str, ...]
@@ -51,6 +52,7 @@ class Repository:
     commits: Mapping[str, str] = field(default_factory=dict)
     sha256: Mapping[str, str] = field(default_factory=dict)
     instead: tuple[tuple[str, ...], ...] = ()
+    made_by: str = ""
 
     def revision(self, hub_id: str) -> str:
         """Return the commit to take from one of the ids, "main" where none is known."""
@@ -201,7 +203,9 @@ def origin(folder: Path) -> str:
 
 
 def command(repository: Repository) -> str:
-    """Return the shell command that fetches the files into the hub's cache."""
+    """Return the shell command that fetches the files into the hub's cache, or makes them."""
+    if repository.made_by:
+        return repository.made_by
     hub_id = repository.ids[0]
     commit = ["--revision", repository.commits[hub_id]] if hub_id in repository.commits else []
     return shlex.join(["hf", "download", hub_id, *repository.files, *commit])
@@ -227,6 +231,11 @@ def download(repository: Repository, on_step: OnStep | None = None) -> Path:
     """
     from huggingface_hub import errors
 
+    if repository.made_by:
+        raise InputError(
+            f"Nobody publishes this model: it is trained here, by `{repository.made_by}`. Name the "
+            f"folder that has it in {VARIABLE}. The toybox pack works without it."
+        )
     # of the HTTP library that this hub client uses: httpx, or its successor
     unreachable: tuple[type[Exception], ...] = (OSError, *errors.HfHubHTTPError.__bases__)
 

@@ -196,7 +196,7 @@ FACES = {
 """The second world of the toybox, which Face sliders shows; none of the other tabs reads it."""
 
 _OPENAI_CLIPS = {
-    f"clip_{name.removesuffix('-quickgelu').replace('-', '_').lower()}": Component(
+    repositories.role_of(name): Component(
         f"openai_clip/{name}", repository.ids[0].rpartition("/")[2], repository
     )
     for name, repository in repositories.OPENAI_CLIPS.items()
@@ -351,15 +351,19 @@ PACKS: dict[str, Pack] = {
                 "face_inversion": Component(
                     "published_face_inversion", "e4e-ffhq", repositories.E4E_FFHQ
                 ),
+                "latent_mapper": Component(
+                    "latent_mapper", "ffhq-mapper", repositories.FFHQ_MAPPER
+                ),
+                "lelsd": Component("directions", "ffhq-directions", repositories.FFHQ_DIRECTIONS),
                 "lpips_loss": _FLEXIT["lpips_loss"],
                 "lpips_eval": _FLEXIT["lpips_loss"],
                 **_OPENAI_CLIPS,
             },
             aligns=True,
             notes="Photographed faces for Face sliders, and nothing else. A face of your own is "
-            "cut out by its eyes and mouth and taken in by e4e. Directions are trained here: none "
-            "comes with the generator, and no mapper from texts. Its files are found in the folder "
-            f"that {hub.VARIABLE} names, or fetched.",
+            "cut out by its eyes and mouth and taken in by e4e. Directions, and the mapper from "
+            "texts, are nowhere published: train them by the commands that `packs check ffhq` has. "
+            f"Files are found in the folder that {hub.VARIABLE} names, or fetched.",
         ),
     )
 }

@@ -53,8 +53,9 @@ def report(pack: Pack, *, read_all: bool = False) -> tuple[list[str], bool]:
         size = f"{'' if one.is_present else 'about '}{hub.megabytes(one.size_bytes)} MB"
         lines.append(f"  {one.role:24} {one.state:8} {size:>14}  {one.licence}")
         lines += [f"    {text}" for text in (one.detail, one.held_to) if text]
-    here_bytes = sum(one.size_bytes for one in looked_at if one.is_present)
-    absent_bytes = sum(one.size_bytes for one in looked_at if not one.is_present)
+    once = {one.detail: one for one in looked_at}.values()  # what serves two roles is there once
+    here_bytes = sum(one.size_bytes for one in once if one.is_present)
+    absent_bytes = sum(one.size_bytes for one in once if not one.is_present)
     lines.append(f"  {hub.megabytes(here_bytes)} MB here" if here_bytes else "  nothing here")
     if absent_bytes:
         lines[-1] += f", about {hub.megabytes(absent_bytes)} MB to fetch"
@@ -86,6 +87,8 @@ def look(pack: Pack, role: str, component: Component, *, read_all: bool) -> Look
 
 def held(repository: Repository) -> str:
     """Return which commit, and which sums of weights, are known of a repository."""
+    if repository.made_by:
+        return "trained on this machine, not published"
     commit = repository.commits.get(repository.ids[0])
     names = [name for name in repository.files if hub.is_weights(name)]
     known = sum(name in repository.sha256 for name in names)

@@ -128,6 +128,12 @@ OPENAI_CLIPS = {
 }
 """OpenAI's CLIPs by open_clip's name of their architecture, activation function included."""
 
+
+def role_of(clip: str) -> str:
+    """Return the role in packs of a CLIP by open_clip's name of it."""
+    return f"clip_{clip.removesuffix('-quickgelu').replace('-', '_').lower()}"
+
+
 VQGAN = Repository(  # FlexIT's 1024 codes; other copies of the name have 16384, or other latents
     ids=("thomwolf/vqgan_imagenet_f16_1024",),
     files=("config.json", "pytorch_model.bin"),
@@ -149,6 +155,26 @@ E4E_FFHQ = Repository(  # the authors' own copy is on Google Drive: instead of t
     licence="MIT code, NVIDIA Source Code License (non-commercial) for the generator's copy",
     size_bytes=1_200_000_000,
     instead=(("e4e_ffhq_encode.pt",),),
+)
+_ON_FFHQ = "--generator $SEMEDIT_MODELS/stylegan2-ffhq --device cuda"
+_LPIPS = "$SEMEDIT_MODELS/vgg16"
+FFHQ_MAPPER = Repository(
+    ids=(),
+    files=("config.json", "model.safetensors"),
+    licence="of the generator",
+    size_bytes=50_000_000,
+    made_by=f"python -m pipelines.training.latent_mapper {_ON_FFHQ} --drawn 20000"
+    f" --clip $SEMEDIT_MODELS/vit_base_patch16_clip_224.openai --perceptual {_LPIPS}"
+    " --warm-start-minutes 30 --minutes 120 --out $SEMEDIT_MODELS/ffhq-mapper",
+)
+FFHQ_DIRECTIONS = Repository(
+    ids=(),
+    files=("hair_0.safetensors",),
+    licence="of the generator",
+    size_bytes=1_000_000,
+    made_by=f"python -m pipelines.training.lelsd_directions {_ON_FFHQ} --lpips {_LPIPS}"
+    " --parser $SEMEDIT_MODELS/face-parsing --parts hair eyes lips nose"
+    " --out $SEMEDIT_MODELS/ffhq-directions",
 )
 FACE_PARSER = Repository(
     ids=("jonathandinu/face-parsing",),

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from pipelines.errors import InputError
 from pipelines.models.e4e import BLOCKS, E4E, INPUT_PX
 
-WIDTH, W_DIM, LAYERS = 16, 6, 10
+WIDTH, W_DIM, LAYERS = 16, 9, 10
 
 
 def checkpoint():

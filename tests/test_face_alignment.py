@@ -15,8 +15,6 @@ from pipelines.errors import InputError
 from pipelines.face_alignment import Landmarks, align, crop_of, cut_out, landmarks
 from pipelines.models.face_parser import FaceParser
 
-LOOK_PX = 128  # of the clay faces' parser
-
 
 @pytest.fixture(scope="module")
 def parser():
@@ -70,7 +68,7 @@ def test_what_lies_outside_is_mirrored():
 
 
 def test_eyes_and_mouth_are_found_where_they_are(parser, face):
-    seen = landmarks(parser, face.resize((LOOK_PX, LOOK_PX), Image.Resampling.BOX))
+    seen = landmarks(parser, face.resize((parser.size_px, parser.size_px), Image.Resampling.BOX))
     left, right = seen.left_eye, seen.right_eye
     assert left[0] < seen.left_mouth.mean() and abs(left[1] - right[1]) < 4
     assert left[0] < 64 < right[0] and seen.left_mouth[0] < 64 < seen.right_mouth[0]
@@ -82,7 +80,7 @@ def test_a_moved_and_turned_face_comes_out_the_same(parser, face, turn, at):
     wide = Image.new("RGB", (900, 700), face.getpixel((4, 4)))
     wide.paste(face, at)
     wide = wide.rotate(turn, Image.Resampling.BICUBIC, fillcolor=face.getpixel((4, 4)))
-    crops = [align(parser, one, 96, look_px=LOOK_PX) for one in (face, wide)]
+    crops = [align(parser, one, 96) for one in (face, wide)]
     middle = [np.asarray(one, np.float32)[16:80, 16:80] for one in crops]
     apart = np.abs(middle[0] - middle[1]).mean()
     other = np.abs(middle[0] - np.asarray(wide.resize((96, 96)), np.float32)[16:80, 16:80]).mean()
@@ -91,10 +89,10 @@ def test_a_moved_and_turned_face_comes_out_the_same(parser, face, turn, at):
 
 def test_without_a_face_it_says_so(parser):
     with pytest.raises(InputError, match="No face was found"):
-        align(parser, Image.new("RGB", (300, 200), "grey"), 96, look_px=LOOK_PX)
+        align(parser, Image.new("RGB", (300, 200), "grey"), 96)
 
 
 def test_the_parser_is_left_as_it_was(parser, face):
     before = {name: one.clone() for name, one in parser.state_dict().items()}
-    align(parser, face, 64, look_px=LOOK_PX)
+    align(parser, face, 64)
     assert all(torch.equal(one, before[name]) for name, one in parser.state_dict().items())

@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 import torch
 from PIL import Image
 
-from pipelines import gallery, params, simat
+from pipelines import gallery, packs, params, simat
 from pipelines.data.simat_scenes import Triplet, agrees, wanted_triplet
 from pipelines.data.spec import WORDS
 from pipelines.errors import InputError
@@ -205,3 +207,10 @@ def test_the_index_of_the_set_is_made_once(services, session, monkeypatch):
     gallery.look(services, query, words, {"heads": "0.3"}, CLIP)
     monkeypatch.setattr(VectorIndex, "exact", None)  # a second one would fail
     assert gallery.look(services, query, words, {"heads": "0.3", "scale": 2.0}, CLIP).tiles
+
+
+def test_a_pack_without_a_set_says_so(services, session):
+    photo = dataclasses.replace(services, pack=packs.find("sd15"))
+    query = gallery.query_of(session, Image.new("RGB", (64, 64)))
+    with pytest.raises(InputError, match="Stable Diffusion 1.5.*Choose another pack"):
+        gallery.look(photo, query, ("a", "b"), QUICK, CLIP)

@@ -28,6 +28,8 @@ CELEBAMASK = {
 class FaceParser(Segmenter):
     """A segmenter whose classes are grouped to the parts that directions are for."""
 
+    size_px = 128  # of the pictures that it learnt from
+
     def __init__(self, network: SegformerForSemanticSegmentation) -> None:
         """Wrap a network whose config names its classes in id2label."""
         super().__init__(network)

@@ -7,6 +7,7 @@ jonathandinu/face-parsing does, or the BiSeNet of zllrunning/face-parsing.PyTorc
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -18,9 +19,12 @@ from pipelines import weights
 from pipelines.devices import Device
 from pipelines.errors import InputError
 from pipelines.models import bisenet
+from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.face_parser import FaceParser
 from pipelines.models.parts import open_part
+from pipelines.models.perceptual import Perceptual
 from pipelines.models.stylegan2 import StyleGAN2, config_of, rosinality_state
+from pipelines.repositories import OPENAI_CLIPS, role_of
 
 PARSED_PX = 512
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in [0, 1]
@@ -36,6 +40,44 @@ def any_generator(folder: Path, device: Device) -> StyleGAN2:
     """
     is_ours = (folder / "config.json").is_file()
     return (StyleGAN2.from_folder if is_ours else open_generator)(folder, device)
+
+
+def any_parser(folder: Path, device: Device) -> FaceParser:
+    """Load the parser of a folder: one of CelebAMask-HQ's parts, else of the clay faces'.
+
+    Raises:
+        InputError: a published one is refused.
+    """
+    config = folder / "config.json"
+    is_published = not config.is_file() or '"l_eye"' in config.read_text()
+    return (PublishedFaceParser.from_published if is_published else FaceParser.from_folder)(
+        folder, device
+    )
+
+
+def any_perceptual(folder: Path, device: Device) -> Perceptual:
+    """Load the distance of a folder: one that was trained here, else LPIPS over a published VGG-16.
+
+    Raises:
+        InputError: the published weights are refused.
+    """
+    config = folder / "config.json"
+    is_ours = config.is_file() and "net" in json.loads(config.read_text())
+    return (Perceptual.from_folder if is_ours else Perceptual.from_published)(folder, device)
+
+
+def any_clip(folder: Path, device: Device) -> DualEncoder:
+    """Load the CLIP of a folder: ours, else OpenAI's that the folder is called after.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if (folder / "open_clip_config.json").is_file():
+        return DualEncoder.from_folder(folder, device)
+    for name, repository in OPENAI_CLIPS.items():
+        if folder.name in (repository.ids[0].rpartition("/")[2], role_of(name)):
+            return DualEncoder.from_pretrained(folder, device, name)
+    raise InputError(f"{folder} is called after none of OpenAI's CLIPs and has no configuration.")
 
 
 def open_generator(folder: Path, device: Device) -> StyleGAN2:
@@ -70,6 +112,8 @@ def open_generator(folder: Path, device: Device) -> StyleGAN2:
 
 class PublishedFaceParser(FaceParser):
     """A parser that looks at PARSED_PX pixels in ImageNet's range, whatever it is given."""
+
+    size_px = PARSED_PX
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, 1 + K, H, W) of images (B, 3, H, W) in [-1, 1]."""

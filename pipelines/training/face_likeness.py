@@ -8,19 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.data.faces import Face
 from pipelines.devices import Device
 from pipelines.images import to_pil
 from pipelines.models.face_identity import FaceIdentity
 from pipelines.models.perceptual import Perceptual
-from pipelines.models.published_faces import any_generator
+from pipelines.models.published_faces import any_generator, any_perceptual
 from pipelines.models.stylegan2 import StyleGAN2
+from pipelines.noise import seeded_noise
 from pipelines.training.common import TOYBOX
 from pipelines.training.face_codes import codes
+from pipelines.training.face_data import FaceSet
 
 
 def add_folders(options: argparse.ArgumentParser) -> None:
@@ -28,6 +31,9 @@ def add_folders(options: argparse.ArgumentParser) -> None:
     options.add_argument("--generator", type=Path, default=TOYBOX / "face_stylegan2")
     options.add_argument("--perceptual", type=Path, default=TOYBOX / "lpips_loss")
     options.add_argument("--identity", type=Path, default=TOYBOX / "face_identity")
+    options.add_argument(
+        "--drawn", type=int, default=0, help="faces that the generator draws, in place of renders"
+    )
     options.add_argument("--warm-start-minutes", type=float, default=0.0, help="codes first")
 
 
@@ -50,7 +56,7 @@ class Likeness:
         device = device_of(args)
         return cls(
             any_generator(args.generator, device),
-            Perceptual.from_folder(args.perceptual, device),
+            any_perceptual(args.perceptual, device),
             FaceIdentity.from_folder(args.identity, device),
         )
 
@@ -69,17 +75,51 @@ class Likeness:
         }
 
 
-@torch.no_grad()
-def known_codes(folder: Path, generator: StyleGAN2, faces: Sequence[Face]) -> Tensor:
-    """Return w (N, w_dim) of rendered faces, known where the generator had a warm start from them.
+class DrawnFaces:
+    """Pictures that a generator makes of codes it drew, for one whose photographs are not at hand.
+
+    Picture i depends on i alone. Their codes `w` (N, w_dim) are known.
+    """
+
+    def __init__(self, generator: StyleGAN2, count: int) -> None:
+        self.generator = generator
+        z = seeded_noise((generator.config.z_dim,), range(count), generator.w_avg)
+        self.w = _mapped(generator, z, generator.config.truncation_psi)
+
+    def __len__(self) -> int:
+        return len(self.w)
+
+    @torch.no_grad()
+    def batch(self, rows: npt.NDArray[np.int64], flips: npt.NDArray[np.bool_]) -> Tensor:
+        """Return pictures (B, 3, S, S) in [-1, 1], some of them mirrored."""
+        w = self.w[torch.from_numpy(rows).to(self.w.device)]
+        images = self.generator.synthesis(self.generator.w_plus(w)).clamp(-1, 1)
+        mirrored = torch.from_numpy(flips).to(images.device)[:, None, None, None]
+        return torch.where(mirrored, images.flip(-1), images)
+
+
+def faces_of(args: argparse.Namespace, generator: StyleGAN2) -> FaceSet | DrawnFaces:
+    """Return what to train on: `--drawn` faces of the generator, or the renders in `--work`."""
+    return DrawnFaces(generator, args.drawn) if args.drawn else FaceSet(args.work / "faces")
+
+
+def known_codes(folder: Path, generator: StyleGAN2, faces: FaceSet | DrawnFaces) -> Tensor:
+    """Return w (N, w_dim) of faces: of drawn ones, or where the generator started from renders.
 
     Raises:
-        ValueError: it had none; `folder` says so.
+        ValueError: it did not; `folder` says so.
     """
-    if not json.loads((folder / "training.json").read_text())["warm_start"]:
+    if isinstance(faces, DrawnFaces):
+        return faces.w
+    log = folder / "training.json"
+    if not log.is_file() or not json.loads(log.read_text())["warm_start"]:
         raise ValueError(f"{folder} knows no code of a rendered face: it had no warm start")
-    z = codes(faces, 0).to(generator.w_avg)
-    return torch.cat([generator.mapping(part) for part in z.split(1000)])
+    return _mapped(generator, codes(faces.faces, 0).to(generator.w_avg))
+
+
+@torch.no_grad()
+def _mapped(generator: StyleGAN2, z: Tensor, psi: float = 1.0) -> Tensor:
+    return torch.cat([generator.mapping(part, psi=psi) for part in z.split(1000)])
 
 
 def weighted(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:

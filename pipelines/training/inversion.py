@@ -38,8 +38,10 @@ from pipelines.training.common import (
 )
 from pipelines.training.face_data import FaceSet
 from pipelines.training.face_likeness import (
+    DrawnFaces,
     Likeness,
     add_folders,
+    faces_of,
     known_codes,
     numbers_of,
     weighted,
@@ -90,11 +92,14 @@ def code_discriminator_loss(
 
 
 def warm_up(
-    args: argparse.Namespace, encoder: InversionEncoder, faces: FaceSet, generator: StyleGAN2
+    args: argparse.Namespace,
+    encoder: InversionEncoder,
+    faces: FaceSet | DrawnFaces,
+    generator: StyleGAN2,
 ) -> None:
-    """Regress the known codes of renders, in W."""
+    """Regress the known codes of renders, or of drawn faces, in W."""
     rng = np.random.default_rng(args.seed)
-    wanted = known_codes(args.generator, generator, faces.faces)
+    wanted = known_codes(args.generator, generator, faces)
 
     def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
         rows = rng.integers(len(faces), size=args.batch)
@@ -132,7 +137,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     args = options.parse_args(argv)
     torch.manual_seed(args.seed)
     rng = np.random.default_rng(args.seed)
-    faces, like = FaceSet(args.work / "faces"), Likeness.from_args(args)
+    like = Likeness.from_args(args)
+    faces = faces_of(args, like.generator)
     config = like.generator.config
     encoder = InversionEncoder(config.w_layers, config.w_dim, width=args.width).to(args.device)
     encoder.w_avg.copy_(like.generator.w_avg)

@@ -16,6 +16,7 @@ With `--warm-start-minutes` the mapper first regresses the known codes of render
 encoder does; the paper has no such start, and a CPU no time for its own. Each ablation goes to its
 own --work copy or takes another --name. `python -m pipelines.benchmarks clip2gan --variants runs/*`
 compares them.
+With `--drawn` a generator in the layout of rosinality/stylegan2-pytorch is its own training set.
 """
 
 from __future__ import annotations
@@ -30,9 +31,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.latent_mapper import DEPTHS, LatentMapper
+from pipelines.models.published_faces import any_clip
 from pipelines.models.stylegan2 import Discriminator
+from pipelines.repositories import OPENAI_CLIPS, role_of
 from pipelines.training.common import (
     TOYBOX,
     Progress,
@@ -42,11 +44,11 @@ from pipelines.training.common import (
     train,
     write_json,
 )
-from pipelines.training.face_data import FaceSet
 from pipelines.training.face_likeness import (
     Likeness,
     add_folders,
     device_of,
+    faces_of,
     known_codes,
     numbers_of,
     weighted,
@@ -57,6 +59,7 @@ WEIGHTS = {"rec": 1.0, "lpips": 1.0, "id": 1.0, "adversarial": 0.1, "diversity":
 PENALTY = 1.0
 WARM_BATCH, EMBED_BATCH = 256, 100
 EPSILON = 1e-5
+OPENAI = {name.removesuffix("-quickgelu") for name in OPENAI_CLIPS}
 
 
 def diversity_loss(f: Tensor, f1: Tensor, images: Tensor, images1: Tensor) -> Tensor:
@@ -93,13 +96,13 @@ class Trainer:
     def __init__(self, args: argparse.Namespace) -> None:
         torch.manual_seed(args.seed)
         self.args, self.rng = args, np.random.default_rng(args.seed)
-        self.faces = FaceSet(args.work / "faces")
         self.like = Likeness.from_args(args)
-        self.clip = DualEncoder.from_folder(args.clip, device_of(args))
+        self.faces = faces_of(args, self.like.generator)
+        self.clip = any_clip(args.clip, device_of(args))
         config = self.like.generator.config
         self.mapper = LatentMapper(
             self.clip.dim, config.w_layers, config.w_dim, depth=args.depth, width=args.width,
-            clip=self.clip.name,
+            clip=role_of(self.clip.name) if self.clip.name in OPENAI else self.clip.name,
         ).to(args.device)  # fmt: skip
         self.warm_log: list[dict[str, float]] = []
         self.mapper.start_at(self.like.generator.w_avg)
@@ -115,7 +118,7 @@ class Trainer:
 
     def warm_up(self) -> None:
         """Regress the known codes of renders from what CLIP sees in them, up to the noise of n."""
-        wanted = known_codes(self.args.generator, self.like.generator, self.faces.faces)
+        wanted = known_codes(self.args.generator, self.like.generator, self.faces)
         seen = self.embeds()
 
         def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:

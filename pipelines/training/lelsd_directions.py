@@ -36,7 +36,7 @@ from pipelines.method_params import LELSDParams
 from pipelines.models.face_parser import FaceParser
 from pipelines.models.latent_spaces import StyleGAN2Latents
 from pipelines.models.perceptual import Perceptual
-from pipelines.models.published_faces import any_generator
+from pipelines.models.published_faces import any_generator, any_parser, any_perceptual
 from pipelines.results import Step
 from pipelines.training.common import TOYBOX, write_json
 
@@ -66,8 +66,8 @@ def open_models(args: argparse.Namespace) -> Models:
     told = json.loads(log.read_text()) if log.exists() else {}
     return Models(
         StyleGAN2Latents(any_generator(args.generator, device)),
-        FaceParser.from_folder(args.parser, device),
-        Perceptual.from_folder(args.lpips, device),
+        any_parser(args.parser, device),
+        any_perceptual(args.lpips, device),
         told.get("warm_start"),
     )
 
