@@ -16,6 +16,8 @@ back up. Importing a module does no I/O, picks no device and sets no seed.
     lelsd, local_directions, directions          directions of faces: LELSD, its baselines, files
     faces, face_sources, face_numbers            what Face sliders shows, where it comes from, how
     face_orders, direction_training              good it is; in one call; training in the app
+    face_alignment                               the square of a photo that face networks expect
+    zerogpu                                      jobs in a process that has a lent GPU
     diffusion/    noise schedule, DDIM, fast solvers, guidance, cross-attention capture
     models/       thin bundles over diffusers, transformers, open_clip, lpips and faiss
     data/         the procedural worlds, their captions and edit queries

@@ -1,5 +1,6 @@
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
 from PIL import Image
@@ -166,3 +167,9 @@ def test_a_download_does_not_count_towards_the_deadline():
         return "edited"
 
     assert result(Gate(deadline_s=0.05).run("a", work)) == "edited"
+
+
+def test_a_job_sees_the_context_of_who_asked_for_it():
+    visitor = ContextVar("visitor", default="nobody")
+    visitor.set("me")
+    assert result(Gate().run("a", lambda on_step: visitor.get())) == "me"

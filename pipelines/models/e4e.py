@@ -142,8 +142,7 @@ class E4E(nn.Module):
         if not files:
             raise InputError(f"{folder} has no checkpoint of e4e (e4e_ffhq_encode.pt).")
         tensors = _encoder_of(weights.read_checkpoint(files[0]), files[0])
-        layers = len({name.split(".")[1] for name in tensors if name.startswith("styles.")})
-        model = cls(layers, len(tensors[_CODE]), len(tensors[_WIDTH]))
+        model = cls(len(tensors["latent_avg"]), len(tensors[_CODE]), len(tensors[_WIDTH]))
         weights.load_tensors(model, tensors, files[0])
         return model.float().eval().requires_grad_(False).to(device.torch_device)
 
@@ -173,7 +172,9 @@ def _encoder_of(checkpoint: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
             "be edited. Choose the file that belongs to this model."
         )
     named = checkpoint["state_dict"].items()
-    tensors = {name.removeprefix("encoder."): one for name, one in named if "encoder." in name[:8]}
+    tensors = {
+        name.removeprefix("encoder."): one for name, one in named if name.startswith("encoder.")
+    }
     for name in (_WIDTH, _CODE):
         if name not in tensors:
             raise InputError(f"{file} is not complete: its encoder has no “{name}”.")
