@@ -251,7 +251,8 @@ def pack(chosen: Pack) -> str:
     facts.append(f"{chosen.resolution_px} × {chosen.resolution_px} pixels")
     try:
         is_here = model.is_here()
-        here = [part for part in chosen.components.values() if part.is_here()]
+        parts = {id(part): part for part in roles.values()}.values()  # one may serve two roles
+        here = [part for part in parts if part.is_here()]
     except InputError as error:
         facts.append(escape(str(error)))
     else:

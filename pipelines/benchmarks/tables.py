@@ -89,7 +89,7 @@ BENCHMARKS = {
     "solvers": "The fast solver",
 }
 """What is reported, in this order, under which title."""
-COMMANDS = {"clip_faces": "clip --world faces", "photo": "photo --no-warm-up"}
+COMMANDS = {"clip_faces": "clip --world faces", "photo": "photo --steps 2 --no-warm-up"}
 """The command whose records are in a file, where it is not the file's name."""
 
 
