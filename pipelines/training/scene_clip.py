@@ -46,7 +46,7 @@ VISION = {
 MEAN, STD = 0.5, 0.25
 MOST_NOISE = 0.5
 """Standard deviation, where pictures lie in [-1, 1]."""
-RADIUS = 0.03
+RADIUS = 0.05
 """Of adversarial examples: root mean square over the values of a picture in [-1, 1]."""
 
 
