@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pipelines.classifier_guidance import SMALLEST, classifier_guidance, cross_entropy
-from pipelines.diffusion.attention import AttentionStore
+from pipelines.diffusion.attention import AttentionStore, capture
 from pipelines.layouts import Layout
 from pipelines.method_params import ZestGuideParams
 from pipelines.models.latent_diffusion import LatentDiffusion
@@ -49,8 +49,12 @@ def zestguide(
     """
     words = words_of(model, layouts)
     text = model.embed_text(words.texts)
-    watched, store = model.watched()  # its maps are those without paint-with-words
-    eps = painted_eps(watched, watched.unet, words, params.paint_with_words)
+    if params.paint_with_words == 0:
+        watched, store = model.watched()
+        eps = watched.eps
+    else:
+        unet, store = capture(model.unet)  # its maps are those without paint-with-words
+        eps = painted_eps(model, unet, words, params.paint_with_words)
 
     def criterion(latents: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
         eps_text = eps(latents, t, text)

@@ -149,19 +149,21 @@ class LatentDiffusion:
     def watched(self) -> tuple[LatentDiffusion, AttentionStore]:
         """Return a bundle whose `eps` fills the store with attention maps, as `capture` does.
 
-        It is for one request; what is frozen for it serves all, from the first request on.
+        It is for one request and latents of `latent_shape`; what is frozen for it serves all
+        requests from the first one on.
         """
-        unet, store = capture(self.unet)
         if self._frozen_maps is None:
+            unet, store = capture(self.unet)
             return self._around(unet, None), store
         network, sizes = self._frozen_maps
+        store = AttentionStore()
 
         def predict(latents: Tensor, times: Tensor, text_embeds: Tensor) -> Tensor:
             sample, *maps = network(latents, times, text_embeds)
             store.fill(maps, sizes)
             return sample
 
-        return self._around(unet, predict), store
+        return self._around(self.unet, predict), store
 
     def _around(self, unet: UNet2DConditionModel, network: Network | None) -> LatentDiffusion:
         other = copy.copy(self)
@@ -183,7 +185,7 @@ class LatentDiffusion:
         if self.residence is not None:
             self.residence.bring(group)
 
-    @property
+    @functools.cached_property
     def dtype(self) -> torch.dtype:
         """In what the networks compute; latents themselves stay float32."""
         return self.unet.dtype
