@@ -289,7 +289,7 @@ PACKS: dict[str, Pack] = {
                 # these CLIPs are small: the published pull towards the input outweighs them
                 "flexit": {"perceptual_weight": 0.05, "latent_weight": 0.0, "image_weight": 0.1},
                 # the best of `benchmarks simat` on its development half
-                "simat": {"heads": "0.01", "scale": 1.25},
+                "simat": {"heads": "0.01", "scale": 1.0},
             },
             presets={
                 "fast": {
