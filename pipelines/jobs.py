@@ -138,10 +138,10 @@ class Gate:
 
     def _on_step(self, ticket: _Ticket) -> OnStep:
         started_s: float | None = None
-        previewed_s = 0.0
+        previewed_s, shown = 0.0, b""
 
         def on_step(step: Step) -> None:
-            nonlocal started_s, previewed_s
+            nonlocal started_s, previewed_s, shown
             if ticket.stop.is_set():
                 raise Cancelled
             now_s = time.monotonic()
@@ -156,6 +156,10 @@ class Gate:
                 preview = step.preview()
                 preview.thumbnail((PREVIEW_PX, PREVIEW_PX))
                 previewed_s = time.monotonic()
+                if preview.tobytes() == shown:  # Gradio would rewrite a file that is being read
+                    preview = None
+                else:
+                    shown = preview.tobytes()
             _offer(ticket, step, preview)
 
         return on_step
