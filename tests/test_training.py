@@ -87,6 +87,25 @@ def test_scene_model_trains_two_steps_resumes_and_opens(work, tmp_path):
     assert json.loads((out / "training_log.json").read_text()) == []
 
 
+def test_scene_model_goes_on_from_the_pack_where_no_checkpoint_is(work, tmp_path):
+    out = tmp_path / "scenes"
+    scene_autoencoder.main(options(work, out / "vae", 2))
+    sizes = ["--widths", "32", "32", "32", "--heads", "2", "2", "2"]
+    scene_diffusion.main(options(work, out, 2, *sizes, "--fresh"))
+    shipped = LatentDiffusion.from_folder(out, CPU)
+    line = {"step": 7, "samples": 14, "minutes": 1.0, "rate": 1.0}
+    (out / "training_log.json").write_text(json.dumps([line]))
+    (work / "scene_diffusion.pt").unlink()
+    scene_diffusion.main(options(work, out, 7, *sizes, "--from-pack"))  # no step more
+    state = torch.load(work / "scene_diffusion.pt", weights_only=True)
+    assert state["progress"]["samples"] == 14
+    assert LatentDiffusion.from_folder(out, CPU).fingerprint == shipped.fingerprint
+    scene_diffusion.main(options(work, out, 8, *sizes, "--from-pack", "--rewarm"))
+    state = torch.load(work / "scene_diffusion.pt", weights_only=True)
+    assert state["progress"]["step"] == 8  # the checkpoint, not the pack again
+    assert LatentDiffusion.from_folder(out, CPU).fingerprint != shipped.fingerprint
+
+
 def test_a_better_decoder_leaves_the_latents_as_they_were(work, tmp_path):
     scene_autoencoder.main(options(work, tmp_path, 1))
     before = AutoencoderTiny.from_pretrained(tmp_path)
@@ -295,7 +314,7 @@ def test_rate_warms_up_stays_and_decays():
 def test_a_longer_run_goes_on_from_the_end_of_the_stable_phase(tmp_path):
     rates = []
 
-    def run(steps):
+    def run(steps, *more):
         torch.manual_seed(0)
         weight = nn.Linear(1, 1)
         optimizer = torch.optim.SGD(weight.parameters(), 0.1)
@@ -304,7 +323,7 @@ def test_a_longer_run_goes_on_from_the_end_of_the_stable_phase(tmp_path):
             rates.append((progress.step, optimizer.param_groups[0]["lr"]))
             return weight(torch.ones(1, 1)).square().mean(), {}
 
-        args = parser("").parse_args(["--work", str(tmp_path), "--steps", str(steps)])
+        args = parser("").parse_args(["--work", str(tmp_path), "--steps", str(steps), *more])
         return train(
             args, name="line", parts={"weight": weight}, optimizers=[optimizer],
             loss_of_step=loss_of_step, log_every=1,
@@ -316,6 +335,10 @@ def test_a_longer_run_goes_on_from_the_end_of_the_stable_phase(tmp_path):
     assert run(20).step == 20
     assert rates[0][0] == 8  # decay began after the steps 0 to 7
     assert len(rates) == 12
+    rates.clear()
+    assert run(40, "--rewarm").step == 40
+    assert [step for step, _ in rates] == list(range(20, 40))  # from the end, not the stable phase
+    assert rates[0][1] < rates[1][1] < rates[2][1]  # and the rate warms up again
 
 
 def test_average_of_a_constant_is_the_constant():

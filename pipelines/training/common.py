@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipelines.devices import choose_dtype, this_cpu_flags
+
 DEFAULT_WORK = Path(os.environ.get("TOYBOX_WORK", "~/.cache/toybox-training")).expanduser()
 TOYBOX = Path(__file__).parents[2] / "assets" / "toybox"
 
@@ -60,6 +62,13 @@ def rate(fraction: float, step: int, *, warmup_steps: int = 100, decay_from: flo
     warm = min(1.0, (step + 1) / warmup_steps)
     decay = min(1.0, (1.0 - fraction) / (1.0 - decay_from))
     return warm * max(decay, 0.0) if fraction > decay_from else warm
+
+
+def autocast(device: str) -> torch.autocast:
+    """Return the context of a forward pass: bfloat16 wherever that is quick, on CPUs too."""
+    capability = torch.cuda.get_device_capability() if device == "cuda" else None
+    dtype = choose_dtype(device, capability, this_cpu_flags())
+    return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
 
 
 class Average:
@@ -196,10 +205,11 @@ def run(
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     is_rewarmed = args.rewarm and fraction_of(args, progress) < decay_from
     is_stable = is_rewarmed or not is_decayed(progress)
+    warm_from = progress.step if is_rewarmed else 0
     seen: dict[str, list[float]] = {}  # since the last line of the log
     last_saved, last = time.monotonic(), busy_s()
     while (fraction := fraction_of(args, progress)) < 1.0:
-        factor = rate(fraction, progress.step, decay_from=decay_from)
+        factor = rate(fraction, progress.step - warm_from, decay_from=decay_from)
         if is_stable and fraction > decay_from:
             save_checkpoint(stable, progress, **everything)
             is_stable = False

@@ -10,11 +10,17 @@ and things weighted above their place (small things among others are learnt last
 at 10 % so that the empty prompt means "any scene", an average of the weights over the last
 thousands of steps. The run ends by writing the diffusers folder;
 `python -m pipelines.benchmarks faithfulness` measures it.
+
+A machine without the checkpoint goes on from what the pack ships, with new optimizer states:
+
+    python -m pipelines.training.scene_diffusion --from-pack --rewarm --half-size-part 0 \
+        --batch 48 --minutes 247
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -33,8 +40,10 @@ from pipelines.training.common import (
     TOYBOX,
     Average,
     Progress,
+    autocast,
     fraction_of,
     parser,
+    save_checkpoint,
     train,
     write_json,
 )
@@ -186,6 +195,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options.add_argument("--heads", type=int, nargs=3, default=(2, 2, 6))
     options.add_argument("--half-size-part", type=float, default=0.35, help="of the run")
     options.add_argument("--learning-rate", type=float, default=2e-3)
+    options.add_argument(
+        "--from-pack", action="store_true", help="without a checkpoint, go on from --out's weights"
+    )
     args = options.parse_args(argv)
     folder = args.out or TOYBOX / "scenes"
     torch.manual_seed(args.seed)
@@ -202,6 +214,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     text_encoder = build_text_encoder(tokenizer).to(args.device)
     unet = build_unet(tuple(args.widths), tuple(args.heads))
     unet = unet.to(args.device, memory_format=torch.channels_last)
+    if args.device == "cpu":  # the fused kernel's gradient takes longer than its parts' on a CPU
+        unet.set_attn_processor(AttnProcessor())
+    shipped = open_pack(folder, unet, text_encoder) if args.from_pack else Progress()
     watched, attention = capture(unet)
     averages = Average(unet, 0.999), Average(text_encoder, 0.999)
     scheduler = build_scheduler()
@@ -210,7 +225,16 @@ def main(argv: Sequence[str] | None = None) -> Path:
     modules = [*unet.named_parameters(), *text_encoder.named_parameters()]
     outer = "conv_in", "conv_out", "embedding", "embeddings"
     optimizers = muon_and_adamw(modules, args.learning_rate, outer)
-    autocast = torch.autocast("cuda", torch.bfloat16, enabled=args.device == "cuda")
+    parts = {
+        "unet": unet,
+        "text_encoder": text_encoder,
+        "average_unet": averages[0].module,
+        "average_text_encoder": averages[1].module,
+    }
+    checkpoint = args.work / "scene_diffusion.pt"
+    if args.from_pack and not checkpoint.exists():
+        states = {f"optimizer_{i}": optimizer for i, optimizer in enumerate(optimizers)}
+        save_checkpoint(checkpoint, shipped, **parts, **states)
 
     def loss_of_step(progress: Progress):
         at_half = fraction_of(args, progress) < args.half_size_part
@@ -222,7 +246,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         token_ids[torch.from_numpy(rng.random(args.batch) < CAPTION_DROPOUT)] = empty
         latents0 = source[rows, flips].float().to(args.device, memory_format=torch.channels_last)
         is_grounded = progress.step % GROUNDING_EVERY == 0
-        with autocast:
+        with autocast(args.device):
             text = text_encoder(token_ids.to(args.device)).last_hidden_state
             network = watched if is_grounded else unet
             errors = velocity_error(network, text, latents0, alphas_cumprod)
@@ -243,12 +267,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     progress = train(
         args,
         name="scene_diffusion",
-        parts={
-            "unet": unet,
-            "text_encoder": text_encoder,
-            "average_unet": averages[0].module,
-            "average_text_encoder": averages[1].module,
-        },
+        parts=parts,
         optimizers=optimizers,
         loss_of_step=loss_of_step,
         after_step=after_step,
@@ -267,6 +286,17 @@ def main(argv: Sequence[str] | None = None) -> Path:
     pipeline.to("cpu", torch.float16).save_pretrained(folder, max_shard_size="12MB")
     write_json(folder / "training_log.json", progress.log)
     return folder
+
+
+def open_pack(folder: Path, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> Progress:
+    """Copy the weights of a diffusers folder into both networks; return how far they had come."""
+    shipped = UNet2DConditionModel.from_pretrained(folder / "unet")
+    unet.load_state_dict(shipped.float().state_dict())
+    words = CLIPTextModel.from_pretrained(folder / "text_encoder")
+    text_encoder.load_state_dict(words.float().state_dict())
+    log = json.loads((folder / "training_log.json").read_text())
+    last = log[-1]
+    return Progress(last["step"], last["samples"], 60 * last["minutes"], log)
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: Sequence[Sequence[str]]) -> torch.Tensor:
