@@ -475,9 +475,10 @@ def method_controls(
     named = pack.presets if with_presets else ()
     presets = {PRESETS.get(name, name.capitalize()): name for name in named}
     first = next(iter(presets), "")
+    ticked = workbench.ticked(pack, offered)
     chosen = gr.CheckboxGroup(
         [(method.title, method.name) for method in offered],
-        value=[offered[0].name],
+        value=ticked,
         label="Methods, side by side",
     )
     if presets:
@@ -490,7 +491,7 @@ def method_controls(
             continue
         values = workbench.preset_values(pack, method, presets.get(first, ""))
         accordions[method.name] = gr.Accordion(
-            f"{method.title} settings", open=False, visible=method is offered[0]
+            f"{method.title} settings", open=False, visible=method.name in ticked
         )
         with accordions[method.name]:
             gr.Markdown(f"{method.summary} <small>{html.escape(method.paper)}</small>")
@@ -515,12 +516,16 @@ def method_controls(
 
         return [shown(*key) for key in controls]
 
+    def tick(pack_name: str) -> list[str]:
+        return workbench.ticked(page.services_for(pack_name).pack, offered)
+
     def show_settings(picked: list[str]) -> list[Any]:
         return [gr.Accordion(visible=name in picked) for name in accordions]
 
     given = [page.menu, preset] if presets else [page.menu]
     for trigger in given:
         page.quiet(trigger.change, choose_preset, given, list(controls.values()))
+    page.quiet(page.menu.change, tick, page.menu, chosen)
     page.quiet(chosen.change, show_settings, chosen, list(accordions.values()))
     return chosen, controls
 
@@ -661,9 +666,11 @@ def text_edit_tab(page: Page) -> None:
         def running(update: Update) -> View:
             nonlocal told
             view: View = {status: page.progress(update, order.doing)}
-            if update.preview is not None and update.step.stage in DRAWN:
+            is_first = order.is_sweep or not order.results  # which stays while the others run
+            if update.preview is not None and update.step.stage in DRAWN and is_first:
                 view[slider] = square.resize(update.preview.size), update.preview
             if len(order.results) > told:
+                view |= closer.show(order.results[0]) if not told and not order.is_sweep else {}
                 told = len(order.results)
                 view |= results_view(order)
             return view
@@ -1116,12 +1123,13 @@ def painting_tab(page: Page) -> None:
         def running(update: Update) -> View:
             nonlocal told
             view: View = {status: page.progress(update, order.doing)}
-            if update.preview is not None:
+            if update.preview is not None and not order.results:  # the first stays in view
                 view[result] = update.preview
                 if order.seen is not None:
                     shown = easel.attention_views(order.layout, order.seen)
                     view[maps] = gr.Gallery(shown, visible=True)
             if len(order.results) > told:
+                view |= close_up(order.results[0]) if not told else {}
                 told = len(order.results)
                 view |= results_view(order)
             return view

@@ -97,6 +97,7 @@ class Pack:
         defaults: {method: {parameter: value}} where it departs from a method's own defaults.
         presets: {preset: {parameter: value}} for every method that has the parameter, or
             {"method.parameter": value} for one; the first is what the page starts with.
+        side_by_side: methods that the page starts with beside the first of their tab.
         notes: what a visitor should know, in a sentence or two.
         aligns: faces of visitors' pictures are cut out as FFHQ's were (`face_alignment`).
     """
@@ -109,6 +110,7 @@ class Pack:
     vocabulary: str | None = None
     defaults: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    side_by_side: frozenset[str] = frozenset()
     notes: str = ""
     cell_px: int = 8
     aligns: bool = False
@@ -300,6 +302,10 @@ PACKS: dict[str, Pack] = {
                 },
                 "faithful": {"solver": "ddim", "num_steps": 50, "flexit.num_steps": 160},
             },
+            side_by_side=frozenset(
+                ("flexit", "encode_decode", "prompt_to_prompt", "sdedit")  # Text edit
+                + ("paint_with_words", "multidiffusion", "plain_sampling")  # Segmentation to image
+            ),
             notes="Small models trained for this app. They know rendered toy scenes and clay "
             "faces, and nothing else: a photo comes back as toys.",
         ),

@@ -9,7 +9,7 @@ from PIL import Image
 from pipelines import hub, packs, params, workbench
 from pipelines.errors import InputError
 from pipelines.packs import LOADERS, PACKS, Component
-from pipelines.registry import METHODS
+from pipelines.registry import METHODS, methods
 
 TOYBOX = PACKS["toybox"]
 
@@ -45,6 +45,13 @@ class TestEveryPack:
                 assert named
                 for full in named:
                     params.build(known[full], {full.partition(".")[2]: value})
+
+    def test_methods_side_by_side_are_offered(self, pack):
+        assert pack.side_by_side <= set(METHODS)
+        offered = methods("text_edit")
+        ticked = workbench.ticked(pack, offered)
+        assert ticked[0] == offered[0].name
+        assert set(ticked[1:]) == pack.side_by_side & {method.name for method in offered}
 
     def test_words_are_words(self, pack):
         words = pack.words()
