@@ -71,7 +71,7 @@ class AttentionStore:
         self.sizes = dict(sizes)
 
     def average(self, size: tuple[int, int] | int, layers: Collection[str] | None = None) -> Tensor:
-        """Return the mean map over heads and layers, (B, H, W, L), summing to 1 over L.
+        """Return the mean map over heads and layers, (B, H, W, L) float32, summing to 1 over L.
 
         Args:
             size: (H, W) of the result, or one number for a square; layers are brought there
@@ -87,7 +87,7 @@ class AttentionStore:
             raise ValueError(f"no layer name contains any of {layers}: {list(self.maps)}")
         layers_at_size = []
         for name in chosen:
-            planes = self.maps[name].mean(1).transpose(1, 2)  # (B, L, H*W)
+            planes = self.maps[name].mean(1, dtype=torch.float32).transpose(1, 2)  # (B, L, H*W)
             planes = planes.unflatten(2, self.sizes[name])  # (B, L, H, W)
             layers_at_size.append(functional.interpolate(planes, (height, width), mode="bilinear"))
         return torch.stack(layers_at_size).mean(0).permute(0, 2, 3, 1)  # (B, H, W, L)
