@@ -2,7 +2,8 @@
 
     python -m pipelines.benchmarks latency --n 5 --json assets/results/latency.jsonl
 
-Every variant edits the same n pictures in turn, so that a slow moment of the machine falls on all.
+Every variant edits the same n pictures in turn, so that a slow moment of the machine falls on all,
+in the number format that the app computes in here (`devices.pick`).
 diffusers gets the latents ready-made (its encoder call does not know AutoencoderTiny), which
 spares it ten encodings. Both take 50 steps, encoding ratio 0.8, 10 maps, guidance 3.
 Peak memory is that of a process of its own which loads the model and makes one edit.
@@ -56,7 +57,7 @@ def diffusers_edit(pipeline: Any, model: LatentDiffusion, counted: list[int]) ->
 
     def edit(batch: Batch) -> int:
         counted[0] = 0
-        latents0 = model.encode_images(batch.images)
+        latents0 = model.encode_images(batch.images).to(model.dtype)
         generator = torch.Generator().manual_seed(batch.seeds[0])
         mask = pipeline.generate_mask(
             image=latents0,
@@ -90,12 +91,12 @@ def diffusers_edit(pipeline: Any, model: LatentDiffusion, counted: list[int]) ->
     return edit
 
 
-def diffusers_pipeline(folder: str, counted: list[int]) -> Any:
+def diffusers_pipeline(folder: str, dtype: torch.dtype, counted: list[int]) -> Any:
     """Return the deprecated pipeline on the same folder; its UNet counts samples in `counted`."""
     from diffusers import DDIMInverseScheduler, DDIMScheduler, StableDiffusionDiffEditPipeline
 
     pipeline = StableDiffusionDiffEditPipeline.from_pretrained(
-        folder, safety_checker=None, requires_safety_checker=False, torch_dtype=torch.float32
+        folder, safety_checker=None, requires_safety_checker=False, torch_dtype=dtype
     )
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.inverse_scheduler = DDIMInverseScheduler.from_config(pipeline.scheduler.config)
@@ -120,8 +121,9 @@ def edits_of(pack: Pack, model: LatentDiffusion, folder: str) -> dict[str, Edit]
     """Return the variants that need no preparation, by name."""
     base = {"strength": RATIO, "num_maps": MAPS, "guidance_scale": GUIDANCE}
     counted = [0]
+    pipeline = diffusers_pipeline(folder, model.dtype, counted)
     return {
-        "diffusers": diffusers_edit(diffusers_pipeline(folder, counted), model, counted),
+        "diffusers": diffusers_edit(pipeline, model, counted),
         "faithful": ours(model, {**base, "num_steps": STEPS, "solver": "ddim"}),
         "fast": ours(model, {**base, **fast(pack)}),
     }
@@ -146,6 +148,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     report = Report("latency", seed=args.seed, path=args.json)
     report.provenance.update(model=model.fingerprint, threads=torch.get_num_threads())
+    report.provenance["dtype"] = str(model.dtype).removeprefix("torch.")
     second = {**fast(pack), "strength": RATIO, "num_maps": MAPS, "guidance_scale": GUIDANCE}
     memos = {batch.seeds[0]: Memo(MEMO_BYTES) for batch in batches}
     edits["second_edit"] = ours(model, second, memos)
