@@ -161,8 +161,8 @@ def difference_map(
 
     |eps(x_t, target) - eps(x_t, reference)| averaged over channels and `num_maps` noise draws;
     map k of image i depends on seeds[i] and k only. Without guidance: it would scale the map and
-    cancel in the rescaling (PAPERS 1.2). The reference half is kept in the memo: a second edit of
-    the same picture from the same source text costs the target half alone.
+    cancel in the rescaling (PAPERS 1.2). Predictions are kept in the memo: for a second target a
+    picture costs the target's alone, and nothing for the same texts with another recipe or ratio.
     """
     reference = list(source) if params.reference == "source" else [""] * len(target)
     t = noise_level(model, params.mask_strength)
@@ -173,17 +173,15 @@ def difference_map(
     noisy = torch.cat([model.schedule.add_noise(latents0, draw, t) for draw in draws])
 
     def predict(texts: Sequence[str]) -> Tensor:
-        return eps_model(noisy, t, model.embed_text(texts).repeat(params.num_maps, 1, 1))
+        embeds = model.embed_text(texts).repeat(params.num_maps, 1, 1)
+        if memo is None:
+            return eps_model(noisy, t, embeds)
+        key = content_key("prediction", model.fingerprint, noisy, t, "\n".join(texts))
+        return memo.get(key, lambda: eps_model(noisy, t, embeds), nbytes_of)
 
-    if memo is None:
-        eps_reference = predict(reference)
-    else:
-        key = content_key("reference", model.fingerprint, noisy, t, "\n".join(reference))
-        eps_reference = memo.get(key, lambda: predict(reference), nbytes_of)
-    eps_target = predict(target)
+    difference = (predict(target) - predict(reference)).abs().mean(1)  # (num_maps * B, h, w)
     if on_step is not None:
         on_step(Step("mask", 1, 1))
-    difference = (eps_target - eps_reference).abs().mean(1)  # (num_maps * B, h, w)
     return difference.unflatten(0, (params.num_maps, len(latents0))).mean(0)
 
 

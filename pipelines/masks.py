@@ -94,7 +94,8 @@ def guided_filter(maps: Tensor, guide: Tensor, radius: int, epsilon: float) -> T
 
     def mean(values: Tensor) -> Tensor:
         padded = F.pad(values, (radius,) * 4, mode="reflect")
-        return F.avg_pool2d(padded, 2 * radius + 1, stride=1)
+        across = F.avg_pool2d(padded, (1, 2 * radius + 1), stride=1)
+        return F.avg_pool2d(across, (2 * radius + 1, 1), stride=1)
 
     guide_mean, map_mean = mean(guide), mean(maps)
     covariance = mean(guide * maps) - guide_mean * map_mean  # (B, 3, S, S)

@@ -105,7 +105,7 @@ def maps_of(store: AttentionStore, params: ZestGuideParams) -> list[Tensor]:
     if params.averaging == "layers":
         return [store.average(finest, [name]) for name in layers]
     return [
-        store.maps[name][:, head].unflatten(1, store.sizes[name])
+        store.maps[name][:, head].float().unflatten(1, store.sizes[name])
         for name in layers
         for head in range(store.maps[name].shape[1])
     ]

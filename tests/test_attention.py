@@ -12,6 +12,7 @@ from transformers import CLIPTokenizer
 from pipelines.diffusion.attention import (
     PhraseError,
     capture,
+    exposed,
     phrase_tokens,
 )
 
@@ -80,7 +81,8 @@ def probabilities_by_hand(unet, latents, text, **extra):
 @torch.no_grad()
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("slow_kernel", [False, True])
-def test_outputs_are_unchanged_and_maps_are_the_softmax(masked, slow_kernel):
+@pytest.mark.parametrize(("watch", "rounding"), [(capture, 0.0), (exposed, 1e-5)])
+def test_outputs_are_unchanged_and_maps_are_the_softmax(masked, slow_kernel, watch, rounding):
     unet = tiny_unet()
     if slow_kernel:
         unet.set_attn_processor(AttnProcessor())
@@ -90,9 +92,11 @@ def test_outputs_are_unchanged_and_maps_are_the_softmax(masked, slow_kernel):
         mask = torch.ones(2, TOKENS)
         mask[0, 3:] = 0
         extra = {"encoder_attention_mask": mask}
-    captured, store = capture(unet)
+    captured, store = watch(unet)
     result = call(captured, latents, text, **extra)
-    torch.testing.assert_close(result, call(unet, latents, text, **extra), rtol=0, atol=0)
+    plain = call(unet, latents, text, **extra)
+    torch.testing.assert_close(result, plain, rtol=rounding, atol=rounding)
+    assert list(store.sizes) == list(store.maps)
     expected = probabilities_by_hand(unet, latents, text, **extra)
     assert set(store.maps) == set(expected)
     for name, probabilities in expected.items():
@@ -137,10 +141,11 @@ def test_average_over_chosen_layers(unet):
         store.average(8)
 
 
-def test_the_original_is_untouched_and_shares_every_parameter(unet):
+@pytest.mark.parametrize("watch", [capture, exposed])
+def test_the_original_is_untouched_and_shares_every_parameter(unet, watch):
     processors = dict(unet.attn_processors)
     attributes = {name: set(vars(module)) for name, module in unet.named_modules()}
-    captured, store = capture(unet)
+    captured, store = watch(unet)
     call(captured, *inputs())
     assert all(unet.attn_processors[n] is p for n, p in processors.items())
     assert attributes == {name: set(vars(module)) for name, module in unet.named_modules()}
@@ -154,10 +159,11 @@ def test_the_original_is_untouched_and_shares_every_parameter(unet):
     assert store.maps == {}
 
 
-def test_gradients_flow_from_the_maps_to_the_latents(unet):
+@pytest.mark.parametrize("watch", [capture, exposed])
+def test_gradients_flow_from_the_maps_to_the_latents(unet, watch):
     latents, text = inputs()
     latents.requires_grad_()
-    captured, store = capture(unet)
+    captured, store = watch(unet)
     call(captured, latents, text)
     loss = store.average(8)[0, :4, :4, 2].sum()
     (gradient,) = torch.autograd.grad(loss, latents)
@@ -176,6 +182,7 @@ def test_gradients_flow_from_the_maps_to_the_latents(unet):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("watch", "rounding"), [(capture, 0.0), (exposed, 1e-5)])
 @pytest.mark.parametrize(
     "extra",
     [
@@ -186,12 +193,12 @@ def test_gradients_flow_from_the_maps_to_the_latents(unet):
     ],
     ids=["only-cross", "sd2", "two-layers", "heads-per-block"],
 )
-def test_other_unets(extra):
+def test_other_unets(extra, watch, rounding):
     unet = tiny_unet(**extra)
     latents, text = inputs()
-    captured, store = capture(unet)
+    captured, store = watch(unet)
     result = call(captured, latents, text)
-    torch.testing.assert_close(result, call(unet, latents, text), rtol=0, atol=0)
+    torch.testing.assert_close(result, call(unet, latents, text), rtol=rounding, atol=rounding)
     expected = probabilities_by_hand(unet, latents, text)
     assert set(store.maps) == set(expected)
     for name, probabilities in expected.items():

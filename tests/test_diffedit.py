@@ -140,6 +140,7 @@ def test_a_second_edit_of_a_picture_reuses_its_encoding(model, images):
     shorter = dataclasses.replace(PARAMS, strength=0.5)
     reused = diffedit(model, images, *TEXTS, shorter, seeds=[1, 2], memo=memo)
     assert torch.equal(reused.images, diffedit(model, images, *TEXTS, shorter, seeds=[1, 2]).images)
+    assert reused.network_evaluations == 2 * 2 * int(6 * 0.5)  # guided decoding alone
 
 
 def test_masks_of_a_difference_need_no_network(model, images):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from tiny_pack import tiny_scene_model
+from tiny_pack import CPU, tiny_scene_model, write_scene_model
 from torch.nn import functional as F
 
 from pipelines.diffusion import ddim
@@ -109,6 +109,21 @@ def test_guidance_brings_the_attention_to_the_painting(model):
     (weak,), (strong,) = (run.losses[-1] for run in runs)
     assert strong < weak
     assert runs[0].losses[0] == runs[1].losses[0]  # before the first update they are equal
+
+
+@pytest.mark.parametrize("values", [{"averaging": "heads"}, {"paint_with_words": 0.4}, {}], ids=str)
+def test_bfloat16_leads_where_float32_does(values, tmp_path):
+    folder = write_scene_model(tmp_path, prediction_type="v_prediction")
+    full, half = (
+        LatentDiffusion.from_folder(folder, dataclasses.replace(CPU, dtype=dtype))
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    params = dataclasses.replace(ZEST, **values)
+    wanted, made = (zestguide(m, [layout()], params, seeds=[5]) for m in (full, half))
+    torch.testing.assert_close(
+        torch.tensor(made.losses), torch.tensor(wanted.losses), rtol=0.01, atol=0
+    )
+    assert (made.images - wanted.images).abs().mean() < 0.02
 
 
 def test_an_initial_picture_changes_where_it_was_painted_and_nowhere_else(model):

@@ -12,6 +12,7 @@ bit, and the maps can be differentiated (ZestGuide). The price is a second Q K^T
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -70,7 +71,7 @@ class AttentionStore:
         self.sizes = dict(sizes)
 
     def average(self, size: tuple[int, int] | int, layers: Collection[str] | None = None) -> Tensor:
-        """Return the mean map over heads and layers, (B, H, W, L), summing to 1 over L.
+        """Return the mean map over heads and layers, (B, H, W, L) float32, summing to 1 over L.
 
         Args:
             size: (H, W) of the result, or one number for a square; layers are brought there
@@ -86,7 +87,7 @@ class AttentionStore:
             raise ValueError(f"no layer name contains any of {layers}: {list(self.maps)}")
         layers_at_size = []
         for name in chosen:
-            planes = self.maps[name].mean(1).transpose(1, 2)  # (B, L, H*W)
+            planes = self.maps[name].mean(1, dtype=torch.float32).transpose(1, 2)  # (B, L, H*W)
             planes = planes.unflatten(2, self.sizes[name])  # (B, L, H, W)
             layers_at_size.append(functional.interpolate(planes, (height, width), mode="bilinear"))
         return torch.stack(layers_at_size).mean(0).permute(0, 2, 3, 1)  # (B, H, W, L)
@@ -103,6 +104,27 @@ def capture(unet: UNet2DConditionModel) -> tuple[UNet2DConditionModel, Attention
     for name, transformer, attn in _cross_attention(captured):
         _record(name, transformer, attn, store)
     return captured, store
+
+
+def exposed(unet: UNet2DConditionModel) -> tuple[UNet2DConditionModel, AttentionStore]:
+    """Return what `capture` does, but computing with the maps that it keeps, equal to rounding.
+
+    Every attention layer is written out as products of matrices, self-attention too. On a CPU that
+    is cheaper to differentiate than the fused kernel, which in bfloat16 takes three times as long
+    backwards, and nothing is computed twice; maps of large pictures would fill the memory.
+    """
+    changed, store = structural_copy(unet), AttentionStore()
+    changed.register_forward_pre_hook(lambda *_: store.clear())
+    _write_out(changed, lambda maps, is_text: maps)
+    for name, transformer, attn in _cross_attention(changed):
+        _record_size(name, transformer, store)
+        attn.set_processor(_EditedAttention(functools.partial(_keep, store, name)))
+    return changed, store
+
+
+def _keep(store: AttentionStore, name: str, maps: Tensor, is_text: bool) -> Tensor:
+    store.maps[name] = maps
+    return maps
 
 
 def biased(unet: UNet2DConditionModel, bias: Bias) -> UNet2DConditionModel:
@@ -123,10 +145,15 @@ def edited(unet: UNet2DConditionModel, edit: EditMaps) -> UNet2DConditionModel:
     Self- and cross-attention both; made for one request, like `capture`.
     """
     changed = structural_copy(unet)
-    for module in changed.modules():
+    _write_out(changed, edit)
+    return changed
+
+
+def _write_out(unet: nn.Module, edit: EditMaps) -> None:
+    """Let every attention layer compute its maps and go on with edited ones."""
+    for module in unet.modules():
         if isinstance(module, Attention):
             module.set_processor(_EditedAttention(edit))
-    return changed
 
 
 def _cross_attention(unet: nn.Module) -> list[tuple[str, nn.Module, Attention]]:
@@ -197,19 +224,25 @@ def _occurrences(tokens: list[int], wanted: list[int]) -> list[int]:
 def _record(name: str, transformer: nn.Module, attn: Attention, store: AttentionStore) -> None:
     """Hook `attn` so that each call writes its probabilities to `store` under `name`."""
 
-    # the hooks take `attn` from their argument: a closure over it would be a reference cycle
-    def remember_size(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        hidden_states = args[0] if args else kwargs["hidden_states"]  # (B, C, H, W)
-        store.sizes[name] = tuple(hidden_states.shape[-2:])
-
+    # the hook takes `attn` from its argument: a closure over it would be a reference cycle
     def remember_map(attn: Attention, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         hidden_states = args[0] if args else kwargs["hidden_states"]  # (B, H*W, C)
         store.maps[name] = _probabilities(
             attn, hidden_states, kwargs["encoder_hidden_states"], kwargs.get("attention_mask")
         )
 
-    transformer.register_forward_pre_hook(remember_size, with_kwargs=True)
+    _record_size(name, transformer, store)
     attn.register_forward_pre_hook(remember_map, with_kwargs=True)
+
+
+def _record_size(name: str, transformer: nn.Module, store: AttentionStore) -> None:
+    """Hook `transformer` so that each call writes its (H, W) to `store` under `name`."""
+
+    def remember_size(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        hidden_states = args[0] if args else kwargs["hidden_states"]  # (B, C, H, W)
+        store.sizes[name] = tuple(hidden_states.shape[-2:])
+
+    transformer.register_forward_pre_hook(remember_size, with_kwargs=True)
 
 
 def _add_bias(transformer: nn.Module, attn: Attention, bias: Bias) -> None:

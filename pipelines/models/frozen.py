@@ -11,13 +11,16 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from pipelines.diffusion.attention import capture
+from pipelines.diffusion.attention import exposed
 from pipelines.models.text_encoders import Sampled
 
 logger = logging.getLogger(__name__)
 
 FROZEN_BYTES = 2**28
 """Weights of a UNet up to which `frozen` may keep them a second time."""
+
+FROZEN_DTYPES = (torch.float32, torch.bfloat16)
+"""Number formats that a CPU computes in."""
 
 Network = Callable[..., Any]
 """(latents (B, C, h, w), times (B,), text_embeds (B, L, D)) -> what the frozen module returns."""
@@ -32,8 +35,8 @@ class Mapped(nn.Module):
 
     def __init__(self, unet: UNet2DConditionModel) -> None:
         super().__init__()
-        captured, self.store = capture(unet)
-        self.network = Sampled(captured)
+        changed, self.store = exposed(unet)
+        self.network = Sampled(changed)
         self.sizes: dict[str, tuple[int, int]] = {}
 
     def forward(self, latents: Tensor, times: Tensor, text_embeds: Tensor) -> tuple[Tensor, ...]:
@@ -50,13 +53,13 @@ def bytes_of(network: nn.Module) -> int:
 
 
 def pays_to_freeze(unet: UNet2DConditionModel) -> bool:
-    """Return whether `frozen` helps: in float32 on a CPU, where the weights fit twice.
+    """Return whether `frozen` helps: on a CPU, where the weights fit twice.
 
     Not with conditions beside the text, which Stable Diffusion XL has.
     """
     is_small = bytes_of(unet) <= FROZEN_BYTES
     is_plain = unet.config.addition_embed_type is None
-    return is_small and is_plain and unet.device.type == "cpu" and unet.dtype == torch.float32
+    return is_small and is_plain and unet.device.type == "cpu" and unet.dtype in FROZEN_DTYPES
 
 
 @torch.no_grad()
@@ -70,8 +73,8 @@ def frozen(network: nn.Module, unet: UNet2DConditionModel, text_tokens: int) -> 
     if not pays_to_freeze(unet):
         return None
     size, width = int(unet.config.sample_size), int(unet.config.cross_attention_dim)
-    latents = torch.zeros(2, int(unet.config.in_channels), size, size)
-    text = torch.zeros(2, text_tokens, width)
+    latents = torch.zeros(2, int(unet.config.in_channels), size, size, dtype=unet.dtype)
+    text = torch.zeros(2, text_tokens, width, dtype=unet.dtype)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # tracing warns of every branch on a shape
