@@ -5,6 +5,7 @@ Refusals are `InputError`s, each a sentence of its own that says what to do.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipelines.errors import InputError
+from pipelines.params import ranged
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,8 +38,22 @@ _DAMAGED += (RuntimeError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
+class Window:
+    """Which square of a picture is worked on; without a wish the centre, as large as fits."""
+
+    across: float = ranged(0.5, 0.0, 1.0, 0.01, "0 is the left end, 1 the right end", "Across")
+    down: float = ranged(0.5, 0.0, 1.0, 0.01, "0 is the top, 1 the bottom", "Down")
+    size: float = ranged(
+        1.0, 0.1, 1.0, 0.01, "side as a part of the picture's shorter side; less is finer", "Size"
+    )
+
+
+CENTRE = Window()
+
+
+@dataclass(frozen=True)
 class Placement:
-    """Where the working square sits in the original: its centre, as large as fits.
+    """Where the working square sits in the original.
 
     Attributes:
         width, height: the original's size in pixels.
@@ -94,13 +110,14 @@ def decode(source: str | Path | Image.Image | None, *, max_pixels: int = MAX_PIX
         ) from error
 
 
-def fit(image: Image.Image, size_px: int) -> tuple[Image.Image, Placement]:
-    """Return the centre square of a picture at the working resolution, and where it came from.
+def fit(image: Image.Image, size_px: int, window: Window = CENTRE) -> tuple[Image.Image, Placement]:
+    """Return a square of a picture at the working resolution, and where it came from.
 
     Nothing is stretched. A picture that has the working size already comes back pixel by pixel.
     """
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
+    side = max(1, round(window.size * min(image.size)))
+    left = math.floor(window.across * (image.width - side))
+    top = math.floor(window.down * (image.height - side))
     placement = Placement(image.width, image.height, left, top, side, size_px)
     square = image.crop(placement.box)
     if side != size_px:

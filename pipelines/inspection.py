@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines import images, params, prompt_notes, recipes
 from pipelines.errors import InputError
+from pipelines.images import Window
 from pipelines.method_params import MaskParams
 from pipelines.results import OnStep
 from pipelines.workbench import (
@@ -38,6 +39,7 @@ class Inspected:
         by_reference: an inspection for each of REFERENCES.
         truth: (H, W) where the texts disagree in truth; None where nobody knows.
         square: the mask in force, (SQUARE_PX, SQUARE_PX), 1 = edit.
+        window: which square of the picture that is.
         notes: what the model did not read of the texts.
     """
 
@@ -46,6 +48,7 @@ class Inspected:
     by_reference: Mapping[str, MaskInspection]
     truth: Mask | None
     square: Mask | None = None
+    window: Window = images.CENTRE
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -68,6 +71,7 @@ def inspect(
     values: Mapping[str, object],
     seed: int,
     on_step: OnStep,
+    window: Window = images.CENTRE,
 ) -> Inspected:
     """Compare the texts on a picture, against both references."""
     from pipelines import text_edit
@@ -75,17 +79,19 @@ def inspect(
     by_reference = {}
     with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         if not source_text.strip():
-            source_text = inferred_source(services, model, picture, target_text, seed, on_step)
+            source_text = inferred_source(
+                services, model, picture, target_text, seed, on_step, window
+            )
         notes = prompt_notes.notes(model, services.pack, [source_text, target_text], [])
         for reference in REFERENCES:
             built = params.build(MaskParams, {**values, "reference": reference})
             compare = functools.partial(
                 text_edit.inspect_mask, model, picture, source_text, target_text, built,
-                seed=seed, on_step=on_step, memo=services.memo,
+                seed=seed, on_step=on_step, memo=services.memo, window=window,
             )  # fmt: skip
             by_reference[reference] = services.cache.retry_on_out_of_memory(compare)
     truth = true_mask(session.known(picture)[1], source_text, target_text)
-    return Inspected(picture, source_text, by_reference, truth, notes=notes)
+    return Inspected(picture, source_text, by_reference, truth, window=window, notes=notes)
 
 
 def cut(done: Inspected, values: Mapping[str, object]) -> tuple[Mask, Mask]:
@@ -107,7 +113,7 @@ def paint(done: Inspected, layer: Image.Image) -> Mask | None:
     if done.square is not None and np.array_equal(square, done.square):
         return None
     done.square = square
-    return images.place_mask(square, images.fit(done.picture, SQUARE_PX)[1])
+    return images.place_mask(square, images.fit(done.picture, SQUARE_PX, done.window)[1])
 
 
 def hand_over(session: Session) -> Inspected:
@@ -121,5 +127,5 @@ def hand_over(session: Session) -> Inspected:
         raise InputError("Please press Inspect first.")
     if not done.square.any():
         raise InputError("The mask is empty. Please lower the threshold or paint a part.")
-    session.mask = HandedMask(recipes.fingerprint(done.picture), done.square)
+    session.mask = HandedMask(recipes.fingerprint(done.picture), done.square, done.window)
     return done

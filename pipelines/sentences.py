@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pipelines.errors import InputError
 from pipelines.estimates import Estimate
 from pipelines.hub import DOWNLOADING, megabytes
+from pipelines.images import Placement
 from pipelines.jobs import Update
 from pipelines.layouts import Layout
 from pipelines.model_cache import CacheEntry
@@ -140,6 +141,15 @@ def retrieved(agrees: Sequence[bool | None], seconds: float) -> str:
     if judged:
         text += f" · the scenes agree with {sum(judged)} of {len(judged)}"
     return status(f"{text}.")
+
+
+def window(placement: Placement) -> str:
+    """Return which square of a picture is worked on, and at which size."""
+    side, size_px = placement.side, placement.size_px
+    return status(
+        f"{side} × {side} of {placement.width} × {placement.height} pixels, worked on at "
+        f"{size_px} × {size_px}. All outside the square stays."
+    )
 
 
 def reasons(words: Sequence[tuple[str, float, float]], notes: Sequence[str]) -> str:

@@ -43,12 +43,14 @@ def infer(
     seed: int,
     on_step: OnStep | None = None,
     memo: Memo | None = None,
+    window: pictures.Window = pictures.CENTRE,
 ) -> str:
     """Return the text nearest to `target_text` that describes `image` (RGB, any size).
 
     Args:
         rewordings: gives the texts one change away (`data.rewordings` for the toy world).
         seed: decides the noise.
+        window: which square of the picture is described.
 
     Raises:
         InputError: nothing in the target text can be reworded, so there is nothing to infer from.
@@ -58,7 +60,7 @@ def infer(
             "The source text could not be inferred, as the target text names nothing that is "
             "known here. Please describe the picture yourself."
         )
-    working, _ = pictures.fit(image, model.resolution)
+    working, _ = pictures.fit(image, model.resolution, window)
     tensor = pictures.to_tensor([working], model.resolution).to(model.device)
     latents0 = encoded_images(model, tensor, memo)
 

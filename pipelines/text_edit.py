@@ -64,6 +64,7 @@ def edit(
     on_step: OnStep | None = None,
     memo: Memo | None = None,
     mask: pictures.Mask | None = None,
+    window: pictures.Window = pictures.CENTRE,
     models: Mapping[str, object] | None = None,
     reconstruct: bool = False,
 ) -> EditResult:
@@ -74,6 +75,7 @@ def edit(
         target_text: what it should show.
         values: parameters by name; those left out take their defaults.
         mask: (H, W) at the size of `image`, in [0, 1], 1 = edit, in place of the inferred one.
+        window: the square that is edited; what is outside of it stays.
         models: what the method takes beyond `model`, by keyword (`Method.takes`).
         reconstruct: also show what a method that encodes gets back without an edit; the result's
             time and network evaluations leave that out.
@@ -87,13 +89,15 @@ def edit(
     seed = check_seed(seed)
     method = METHODS[method_name]
     params = build(method.load_params(), values)
-    working, placement = pictures.fit(image, model.resolution)
+    working, placement = pictures.fit(image, model.resolution, window)
     tensor = pictures.to_tensor([working], model.resolution).to(model.device)
     painted = None
     if mask is not None:
         fitted = pictures.fit_mask(mask, placement)
         if not fitted.any():
-            raise InputError("The mask is empty. Please paint the part that may change.")
+            raise InputError(
+                "The mask is empty in the part that is edited. Please paint what may change there."
+            )
         painted = torch.from_numpy(fitted).unsqueeze(0).to(model.device)
     started = time.perf_counter()
     edits = method.load()(
@@ -145,13 +149,17 @@ def inspect_mask(
     seed: int,
     on_step: OnStep | None = None,
     memo: Memo | None = None,
+    window: pictures.Window = pictures.CENTRE,
 ) -> MaskInspection:
-    """Return the difference map of one picture and the attention map of every target word."""
+    """Return the difference map of one picture and the attention map of every target word.
+
+    Of the square that `window` says.
+    """
     source_text, target_text = check_text(source_text), check_text(target_text)
     if not target_text:
         raise InputError("Please describe the picture you want in the target text.")
     seed = check_seed(seed)
-    working, placement = pictures.fit(image, model.resolution)
+    working, placement = pictures.fit(image, model.resolution, window)
     tensor = pictures.to_tensor([working], model.resolution).to(model.device)
     started = time.perf_counter()
     eps = Counter(model.eps)

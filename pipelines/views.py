@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from pipelines import images
+
 VIEW_PX = 512
 TINT = (255, 45, 125)
 OUTLINE = (0, 229, 255)  # far from every colour of the heat map
@@ -42,6 +44,13 @@ def mask_over(image: Image.Image, mask: npt.NDArray[np.float32]) -> Image.Image:
     reach = max(1, round(_RIM * max(view.size)))
     pixels[_outline(inside > 0, reach)] = TINT
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def square_of(image: Image.Image, window: images.Window) -> Image.Image:
+    """Return the picture with everything outside the square that is worked on dimmed."""
+    small = enlarged(image)
+    square, placement = images.fit(small, VIEW_PX, window)
+    return mask_over(small, images.place_mask(np.ones(square.size, np.float32), placement))
 
 
 def heat(

@@ -23,6 +23,7 @@ from pipelines import images, params, prompt_notes, recipes, verdicts, views
 from pipelines.errors import InputError
 from pipelines.estimates import Meter
 from pipelines.examples import Toy
+from pipelines.images import Window
 from pipelines.jobs import Gate
 from pipelines.leases import fingerprints, models_for
 from pipelines.memo import Memo
@@ -35,11 +36,11 @@ if TYPE_CHECKING:
     from pipelines.data.spec import Scene
     from pipelines.easel import Painted
     from pipelines.faces import Desk
-    from pipelines.gallery import Query
     from pipelines.image_collections import Collection
     from pipelines.inspection import Inspected
     from pipelines.layouts import Layout
     from pipelines.models.latent_diffusion import LatentDiffusion
+    from pipelines.retrieval_desk import Query
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +104,20 @@ class Session:
         """Return the handed-over mask (H, W) if it is this picture's."""
         if self.mask is None or self.mask.picture != recipes.fingerprint(picture):
             return None
-        return images.place_mask(self.mask.square, images.fit(picture, SQUARE_PX)[1])
+        placement = images.fit(picture, SQUARE_PX, self.mask.window)[1]
+        return images.place_mask(self.mask.square, placement)
 
 
 @dataclass(frozen=True, eq=False)
 class HandedMask:
-    """A mask of one picture: its fingerprint, and square (SQUARE_PX, SQUARE_PX), 1 = edit."""
+    """A mask of one picture: its fingerprint, and square (SQUARE_PX, SQUARE_PX), 1 = edit.
+
+    `window` says which square of the picture that is.
+    """
 
     picture: str
     square: Mask
+    window: Window = images.CENTRE
 
 
 # ---------------------------------------------------------------- editing
@@ -162,6 +168,7 @@ class Order:
     tasks: Sequence[Task]
     session: Session
     mask: Mask | None = None
+    window: Window = images.CENTRE
     is_sweep: bool = False
     doing: str = ""
     notes: list[str] = field(default_factory=list)
@@ -238,8 +245,9 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
         if not order.source_text.strip():
             order.doing = "Source text"
             order.source_text = inferred_source(
-                services, model, order.picture, order.target_text, order.seed, on_step
-            )
+                services, model, order.picture, order.target_text, order.seed, on_step,
+                order.window,
+            )  # fmt: skip
         texts, values = (order.source_text, order.target_text), [one.values for one in order.tasks]
         order.notes += prompt_notes.notes(model, services.pack, texts, values)
         for one in order.tasks:
@@ -249,8 +257,8 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                 edit = functools.partial(
                     text_edit.edit, one.method.name, more.get("space", model), order.picture,
                     order.source_text, order.target_text, one.values, seed=order.seed,
-                    on_step=on_step, memo=services.memo, mask=order.mask, models=keywords,
-                    reconstruct=True,
+                    on_step=on_step, memo=services.memo, mask=order.mask, window=order.window,
+                    models=keywords, reconstruct=True,
                 )  # fmt: skip
                 result = services.cache.retry_on_out_of_memory(edit)
                 recipe = edit_recipe(services, model, order, one, result, name, more)
@@ -312,6 +320,7 @@ def edit_recipe(
             "name": picture_name,
             "size": list(order.picture.size),
             "fingerprint": recipes.fingerprint(order.picture),
+            "window": params.to_dict(order.window),
         },
         "painted_mask_png": None if order.mask is None else recipes.mask_text(order.mask),
         **recipes.made_with(services.pack.name, model),
@@ -366,14 +375,16 @@ def inferred_source(
     target_text: str,
     seed: int,
     on_step: OnStep,
+    window: Window = images.CENTRE,
 ) -> str:
     """Return the description of the picture that is closest to the target text."""
     from pipelines.data.rewordings import rewordings
     from pipelines.source_text import infer
 
     return infer(
-        model, picture, target_text, rewordings, seed=seed, on_step=on_step, memo=services.memo
-    )
+        model, picture, target_text, rewordings, seed=seed, on_step=on_step, memo=services.memo,
+        window=window,
+    )  # fmt: skip
 
 
 def true_mask(toy: Toy | None, source_text: str, target_text: str) -> Mask | None:

@@ -82,8 +82,11 @@ def zest_loss(segmentations: Sequence[Tensor], words: Words, params: ZestGuidePa
 
 
 def segmentation(maps: Tensor, words: Words) -> Tensor:
-    """Return S_hat (B, K, h, w): attention maps (B, h, w, L) summed over each segment's tokens."""
-    return torch.einsum("bhwl,bkl->bkhw", maps, words.tokens)
+    """Return S_hat (B, K, h, w): attention maps (B, h, w, L) summed over each segment's tokens.
+
+    In float32, whatever the network computes in: the loss takes its logarithm.
+    """
+    return torch.einsum("bhwl,bkl->bkhw", maps.float(), words.tokens)
 
 
 def maps_of(store: AttentionStore, params: ZestGuideParams) -> list[Tensor]:

@@ -1,10 +1,9 @@
-import json
-
 import open_clip
 import pytest
 import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from safetensors.torch import save_file
+from tiny_pack import write_openai_clip
 from torch.nn import functional as F
 
 from pipelines import repositories
@@ -109,19 +108,7 @@ def test_recall_counts_hits_at_rank_one():
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
-    """Weights of a small network in OpenAI's layout, under a name that open_clip knows."""
-    folder = tmp_path_factory.mktemp("published")
-    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-    config = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
-    (folder / "tiny-quickgelu.json").write_text(json.dumps(config))
-    (folder / "tiny.json").write_text(json.dumps({**config, "quick_gelu": False}))
-    open_clip.add_model_config(folder)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = open_clip.create_model("tiny-quickgelu", precision="fp32")
-    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
-    return folder
+    return write_openai_clip(tmp_path_factory.mktemp("published"))
 
 
 @torch.no_grad()

@@ -36,6 +36,24 @@ class TestFitAndPaste:
         assert abs(wide - 0.6 * 128) <= 2 + 2 * (128 // side)
 
     @pytest.mark.parametrize("size", SIZES, ids=str)
+    def test_the_square_lies_where_it_is_asked_for(self, size):
+        picture = noise(size)
+        width, height = size
+        for across, down, part in ((0, 0, 1), (1, 1, 1), (0, 1, 0.5), (1, 0, 0.1), (0.3, 0.8, 0.7)):
+            window = images.Window(across=across, down=down, size=part)
+            _, placement = images.fit(picture, 128, window)
+            side = max(1, round(part * min(size)))
+            left, top = int(across * (width - side)), int(down * (height - side))
+            assert placement.box == (left, top, left + side, top + side)
+            same_size, _ = images.fit(picture, side, window)
+            assert same_size.tobytes() == picture.crop(placement.box).tobytes()
+            white = images.paste(picture, Image.new("RGB", (128, 128), "white"), None, placement)
+            outside = images.place_mask(np.ones((128, 128), np.float32), placement) == 0
+            assert outside.sum() == width * height - side**2
+            assert np.array_equal(np.asarray(white)[outside], np.asarray(picture)[outside])
+            assert (np.asarray(white)[~outside] == 255).all()
+
+    @pytest.mark.parametrize("size", SIZES, ids=str)
     @pytest.mark.parametrize("soft", [False, True])
     def test_outside_the_mask_every_bit_stays(self, size, soft):
         original = noise(size)

@@ -4,6 +4,7 @@ import lpips
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_pack import write_vgg16
 from torch.nn import functional as F
 
 from pipelines.data.distortions import DISTORTIONS, SPOILT, triplets
@@ -118,17 +119,7 @@ def test_pixels_mislead_about_pictures_that_moved(scenes):
 
 @pytest.fixture
 def published(tmp_path):
-    """A random VGG16 under the names of timm's copy, its classifier included."""
-    network = untrained("vgg", "meta")
-    generator = torch.Generator().manual_seed(0)
-    shapes = {
-        f"features.{name.split('.', 2)[2]}": w.shape
-        for name, w in network.state_dict().items()
-        if name.startswith("net.")
-    }
-    tensors = {name: 0.05 * torch.randn(s, generator=generator) for name, s in shapes.items()}
-    save_file(tensors | {"head.fc.bias": torch.ones(1000)}, tmp_path / "model.safetensors")
-    return tmp_path, tensors
+    return tmp_path, write_vgg16(tmp_path)
 
 
 def test_published_lpips_is_the_packages_layers_over_that_backbone(published):

@@ -84,15 +84,19 @@ def test_a_pickle_of_nvidia_gets_advice(tmp_path, monkeypatch):
         PACKS["ffhq"].component("face_stylegan2").locate()
 
 
-@pytest.fixture
-def parser_folder(tmp_path):
+def write_segformer(folder):
     config = SegformerConfig(
         depths=[1] * 4, hidden_sizes=[8] * 4, num_attention_heads=[1] * 4, decoder_hidden_size=8,
         id2label=dict(enumerate(LABELS)), label2id={name: i for i, name in enumerate(LABELS)},
     )  # fmt: skip
     torch.manual_seed(0)
-    SegformerForSemanticSegmentation(config).save_pretrained(tmp_path)
-    return tmp_path
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def parser_folder(tmp_path):
+    return write_segformer(tmp_path)
 
 
 def test_the_parser_finds_our_parts_by_their_names(parser_folder):

@@ -7,6 +7,7 @@ from pipelines.data.captions import caption
 from pipelines.data.rewordings import rewordings
 from pipelines.data.scenes import render, sample_scene
 from pipelines.errors import Cancelled, InputError
+from pipelines.images import Window
 from pipelines.memo import Memo
 from pipelines.method_params import DiffEditParams
 from pipelines.registry import methods
@@ -125,3 +126,29 @@ def test_inferring_the_source_text_stops_after_one_noise_draw(model, picture):
     with pytest.raises(Cancelled):
         infer(model, picture, "a zebra on the grass", rewordings, seed=0, on_step=stop)
     assert [(step.stage, step.index) for step in told] == [("source", 1)]
+
+
+def test_the_square_that_is_asked_for_is_edited_as_if_it_were_the_whole_picture(model):
+    image = photo(300, 200)
+    window = Window(across=1.0, down=0.0, size=0.64)
+    values = {**QUICK, "feather_px": 2}
+    result = edit("diffedit", model, image, "a horse", "a zebra", values, seed=1, window=window)
+    box = 172, 0, 300, 128
+    alone = edit("diffedit", model, image.crop(box), "a horse", "a zebra", values, seed=1)
+    assert np.array_equal(result.image.crop(box), alone.image)
+    outside = np.ones((200, 300), bool)
+    outside[:128, 172:] = False
+    assert np.array_equal(np.array(result.image)[outside], np.array(image)[outside])
+    assert not result.mask[outside].any()
+    params = DiffEditParams(num_maps=1, feather_px=2)
+    seen = inspect_mask(model, image, "a horse", "a zebra", params, seed=1, window=window)
+    assert np.array_equal(cut_mask(seen, params), result.mask)
+
+
+def test_a_mask_beside_the_square_gets_a_sentence(model):
+    mask = np.zeros((200, 300), np.float32)
+    mask[:50, :50] = 1
+    right = Window(across=1.0, size=0.5)
+    with pytest.raises(InputError, match="empty in the part that is edited"):
+        edit("diffedit", model, photo(300, 200), "", "a cat", QUICK, seed=0, mask=mask,
+             window=right)  # fmt: skip

@@ -1,8 +1,10 @@
 """Models of the shipped layouts with random weights, small enough to make in a second."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -13,7 +15,7 @@ from pipelines.devices import Device
 from pipelines.models.adaptation_heads import AdaptationHeads, save_heads
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.latent_diffusion import LatentDiffusion
-from pipelines.models.perceptual import Perceptual
+from pipelines.models.perceptual import Perceptual, untrained
 from pipelines.models.retrieval_set import Example, RetrievalSet, write_examples
 from pipelines.training import (
     adaptation_heads,
@@ -72,6 +74,36 @@ def write_clip(size: str, folder: Path, world: str = "scenes") -> Path:
         patch.setitem(scene_clip.VISION, size, VISION[size])
         scene_clip.save(scene_clip.build(size, folder, world), folder)
     return folder
+
+
+def write_openai_clip(folder: Path) -> Path:
+    """Write a small network in OpenAI's layout; open_clip then knows it as "tiny-quickgelu"."""
+    vision = {"image_size": 32, "layers": [1, 1, 1, 1], "width": 16, "patch_size": None}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+    config = {"embed_dim": 24, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tiny-quickgelu.json").write_text(json.dumps(config))
+    (folder / "tiny.json").write_text(json.dumps({**config, "quick_gelu": False}))
+    open_clip.add_model_config(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = open_clip.create_model("tiny-quickgelu", precision="fp32")
+    save_file(network.state_dict(), folder / "open_clip_model.safetensors")
+    return folder
+
+
+def write_vgg16(folder: Path) -> dict[str, torch.Tensor]:
+    """Write a random VGG16 under the names of timm's copy, its classifier included."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {
+        f"features.{name.split('.', 2)[2]}": w.shape
+        for name, w in untrained("vgg", "meta").state_dict().items()
+        if name.startswith("net.")
+    }
+    tensors = {name: 0.05 * torch.randn(s, generator=generator) for name, s in shapes.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors | {"head.fc.bias": torch.ones(1000)}, folder / "model.safetensors")
+    return tensors
 
 
 def write_retrieval_set(folder: Path, clips: Sequence[Path]) -> Path:

@@ -1,7 +1,11 @@
-"""Seconds and memory of every diffusion method at the sizes of published models, random weights.
+"""Seconds and memory of every method of photo packs at their published sizes, random weights.
 
     python -m pipelines.benchmarks photo [--shape sd15|sdxl|tiny] [--steps 5] [--n 1]
     python -m pipelines.benchmarks photo --steps 2 --no-warm-up         (on two cores: memory)
+
+FlexIT runs on VQGAN f16-1024, OpenAI's CLIPs of the pack (--clips takes some of them) and LPIPS's
+VGG, beside the diffusion model that the page holds anyway. --methods takes some of the methods,
+--append adds them to a file.
 
 Speed and memory do not depend on what the weights say, so none are needed. Each method is run once
 to warm up, unless --no-warm-up, and n times on the clock, in the device's own number format. Peak
@@ -24,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import open_clip
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
 from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 from transformers import (
@@ -41,10 +46,14 @@ from pipelines.benchmarks.latency import diffusers_edit, ours
 from pipelines.benchmarks.report import Report, parser
 from pipelines.devices import Device
 from pipelines.layouts import Layout, Segment
+from pipelines.models import dual_encoder, perceptual
+from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.models.text_encoders import SecondText
+from pipelines.models.vqgan import RESOLUTION_PX, VQGAN
 from pipelines.params import build, specs
 from pipelines.registry import METHODS
+from pipelines.repositories import OPENAI_CLIPS, role_of
 
 SCHEDULER = {
     "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
@@ -72,6 +81,13 @@ VAE: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 4,
 }  # fmt: skip
 TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "norm_num_groups": 8}
+VQGAN_F16: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4 + ("AttnDownEncoderBlock2D",),
+    "up_block_types": ("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 128, 256, 256, 512), "layers_per_block": 2,
+    "latent_channels": 256, "vq_embed_dim": 256, "num_vq_embeddings": 1024,
+}  # fmt: skip
+TINY_VQGAN = {"block_out_channels": (32, 32, 32, 32, 32), "latent_channels": 4, "vq_embed_dim": 4}
 TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 SECOND = {
     "hidden_size": 1280, "intermediate_size": 5120, "num_attention_heads": 20,
@@ -80,6 +96,8 @@ SECOND = {
 TINY_TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4}
 EDITS = ("diffedit", "diffedit_no_encode", "encode_decode", "prompt_to_prompt", "sdedit")
 PAINTS = ("zestguide", "zestguide_pww", "paint_with_words", "multidiffusion", "plain_sampling")
+FLEXIT = "flexit"
+ALL = (*EDITS, *PAINTS, FLEXIT)
 BUDGET_MIB = 16 * 1024
 SOURCE, TARGET = "a horse on the beach", "a zebra on the beach"
 
@@ -152,6 +170,31 @@ def run_of(model: LatentDiffusion, name: str, steps: int) -> Callable[[], int]:
     return lambda: method.load()(model, images, *given, seeds=[0]).network_evaluations
 
 
+def flexit_run(shape: str, clips: Sequence[str], steps: int, device: Device) -> Callable[[], int]:
+    """Return a call of FlexIT with its own networks, which returns its UNet evaluations: none."""
+    single = replace(device, dtype=torch.float32)  # as the app holds them: gradients need it
+    config = VQGAN_F16 | (TINY_VQGAN if shape == "tiny" else {})
+    space = VQGAN(filled(VQModel, config, single), fingerprint="random")
+    where = device.torch_device
+    encoders = {
+        role_of(name): DualEncoder(
+            dual_encoder.untrained(name).to(where),
+            open_clip.get_tokenizer(name),
+            name=name,
+            fingerprint="random",
+        )
+        for name in clips
+    }
+    network = perceptual.untrained(perceptual.PUBLISHED).to(where)
+    distance = perceptual.Perceptual(network, fingerprint="random")
+    method = METHODS[FLEXIT]
+    params = replace(build(method.load_params(), {}), num_steps=steps)
+    pictures = torch.zeros(1, 3, space.resolution, space.resolution, device=where)
+    given = space, pictures, [SOURCE], [TARGET], params
+    models = {"clips": encoders, "perceptual": distance}
+    return lambda: method.load()(*given, seeds=[0], **models).network_evaluations
+
+
 def peak_mib(device: Device) -> float:
     """Return the peak memory since it was last asked: of the GPU, or of the process on a CPU."""
     if device.name == "cuda":
@@ -194,29 +237,52 @@ def theirs(model: LatentDiffusion, batch: Batch) -> Callable[[], int]:
     return lambda: edit(batch)
 
 
+def ratio_to_diffusers(model: LatentDiffusion, device: Device, *, n: int, seed: int) -> float:
+    """Return how many times as long diffusers' DiffEdit takes at 50 steps: the median of n."""
+    images = torch.zeros(1, 3, model.resolution, model.resolution, device=model.device)
+    batch = Batch(draw_queries(1, seed), images, images, images[:, 0], [seed])
+    mine = ours(model, {"num_steps": 50, "guidance_scale": 3.0})
+    pairs = [
+        (timed(theirs(model, batch), device)[0], timed(lambda: mine(batch), device)[0])
+        for _ in range(n + 1)  # the first one warms up
+    ][1:]
+    return statistics.median(theirs_s / ours_s for theirs_s, ours_s in pairs)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Record seconds, evaluations and memory of every method."""
     options = parser(__doc__, n=1)
     options.add_argument("--shape", choices=list(UNETS), default="sd15")
     options.add_argument("--steps", type=int, default=5)
     options.add_argument("--warm-up", action=argparse.BooleanOptionalAction, default=True)
+    options.add_argument("--methods", nargs="+", choices=ALL, default=ALL)
+    options.add_argument("--clips", nargs="+", choices=list(OPENAI_CLIPS), default=OPENAI_CLIPS)
+    options.add_argument("--append", action="store_true", help="keep the records of --json")
     options.add_argument("--against-diffusers", action="store_true")
     args = options.parse_args(argv)
-    device, report = devices.pick(), Report("photo", seed=args.seed, path=args.json)
+    device = devices.pick()
+    report = Report("photo", seed=args.seed, path=args.json, append=args.append)
     model = random_model(args.shape, device)
     dtype = str(device.dtype).removeprefix("torch.")
     where = f"{torch.get_num_threads()} threads" if device.name == "cpu" else device.name
     setting = f"{args.shape} {model.resolution} px {args.steps} steps {dtype} {where}"
-    peaks = {}
-    for name in (*EDITS, *PAINTS):
-        run = run_of(model, name, args.steps)
+    settings = dict.fromkeys(ALL, setting)
+    settings[FLEXIT] = f"{args.shape} {RESOLUTION_PX} px {args.steps} steps float32 {where}"
+    settings[FLEXIT] += f" {len(args.clips)} CLIPs"
+    for name in args.methods:
+        if name == FLEXIT:
+            run = flexit_run(args.shape, args.clips, args.steps, device)
+        else:
+            run = run_of(model, name, args.steps)
         if args.warm_up:
             timed(run, device)
         peak_mib(device)
         seconds, evaluations = zip(*(timed(run, device) for _ in range(args.n)), strict=True)
-        report.add("seconds", name, seconds, setting=setting)
-        report.add("unet_evaluations", name, float(evaluations[0]), setting=setting)
-        peaks[name] = report.add("peak_mib", name, peak_mib(device), setting=setting)
+        report.add("seconds", name, seconds, setting=settings[name])
+        report.add("unet_evaluations", name, float(evaluations[0]), setting=settings[name])
+        report.add("peak_mib", name, peak_mib(device), setting=settings[name])
+    found = {name: report.value("peak_mib", name, told) for name, told in settings.items()}
+    peaks = {name: peak for name, peak in found.items() if peak is not None}
     worst = max(peaks, key=peaks.__getitem__)
     report.claim(
         f"every method runs within {BUDGET_MIB // 1024} GiB ({args.shape}, {model.resolution} px)",
@@ -224,15 +290,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{worst} takes {peaks[worst]:.0f} MiB, the most of {len(peaks)} ({dtype}, {where})",
     )
     if args.against_diffusers and model.second_text is None:
-        images = torch.zeros(1, 3, model.resolution, model.resolution, device=model.device)
-        queries = draw_queries(1, args.seed)
-        batch = Batch(queries, images, images, images[:, 0], [args.seed])
-        mine = ours(model, {"num_steps": 50, "guidance_scale": 3.0})
-        pairs = [
-            (timed(theirs(model, batch), device)[0], timed(lambda: mine(batch), device)[0])
-            for _ in range(args.n + 1)
-        ][1:]
-        ratio = statistics.median(theirs_s / ours_s for theirs_s, ours_s in pairs)
+        ratio = ratio_to_diffusers(model, device, n=args.n, seed=args.seed)
         report.add("ratio_to_diffusers", "diffedit", ratio, setting=setting, n=args.n)
 
 

@@ -261,6 +261,7 @@ def _add_bias(transformer: nn.Module, attn: Attention, bias: Bias) -> None:
         query = attn.head_to_batch_dim(attn.to_q(hidden_states), out_dim=4)
         key = attn.head_to_batch_dim(attn.to_k(text_states), out_dim=4)  # (B, heads, L, C/heads)
         added = bias(query @ key.transpose(-1, -2), size[0]) * attn.scale  # (B, H*W, L)
+        added = added.to(query.dtype)  # as the fused attention demands of a mask
         mask = kwargs.get("attention_mask")  # (B, 1, L) or None
         kwargs = {**kwargs, "attention_mask": added if mask is None else added + mask}
         return args, kwargs

@@ -68,13 +68,8 @@ class DualEncoder:
             InputError: the weights are damaged or of another architecture.
         """
         path = hub.weights_in(folder, WEIGHTS)
-        network = open_clip.CLIP(**open_clip.get_model_config(architecture))
+        network = untrained(architecture)
         weights.load_tensors(network, weights.read_tensors(path), path)
-        network.visual.preprocess_cfg = {
-            "size": network.visual.image_size,
-            "mean": OPENAI_DATASET_MEAN,
-            "std": OPENAI_DATASET_STD,
-        }
         return cls(
             network.to(device.torch_device),
             open_clip.get_tokenizer(architecture),
@@ -114,3 +109,14 @@ class DualEncoder:
             images = F.interpolate(images, size, mode="bicubic", antialias=True)
         mean, std = (images.new_tensor(settings[key]).view(3, 1, 1) for key in ("mean", "std"))
         return ((images + 1) / 2 - mean) / std
+
+
+def untrained(architecture: str) -> open_clip.CLIP:
+    """Return a published architecture with random weights, and with OpenAI's way to prepare."""
+    network = open_clip.CLIP(**open_clip.get_model_config(architecture))
+    network.visual.preprocess_cfg = {
+        "size": network.visual.image_size,
+        "mean": OPENAI_DATASET_MEAN,
+        "std": OPENAI_DATASET_STD,
+    }
+    return network

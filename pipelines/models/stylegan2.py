@@ -321,7 +321,7 @@ def _our_key(key: str) -> str:
 
 def _our_value(key: str, value: Tensor) -> Tensor:
     if key.endswith("conv.weight"):  # (1, out, in, k, k)
-        return value[0]
+        return value.squeeze(0)  # any other first length fits nowhere, and is refused
     is_colour_bias = value.ndim == 4 and key.endswith(".bias")  # (1, 3, 1, 1)
     return value.flatten() if is_colour_bias else value
 
