@@ -59,8 +59,10 @@ from pipelines import (
     workbench,
     zerogpu,
 )
+from pipelines.data.spec import WORDS
 from pipelines.easel import Painted, PaintOrder
 from pipelines.errors import Cancelled, InputError
+from pipelines.image_collections import Collection
 from pipelines.inspection import Inspected
 from pipelines.jobs import Done, Gate, Update
 from pipelines.layout_files import read_layout
@@ -70,6 +72,7 @@ from pipelines.method_params import FaceParams, LELSDParams, MaskParams, Retriev
 from pipelines.model_cache import ModelCache
 from pipelines.registry import METHODS, Method, methods
 from pipelines.results import OnStep
+from pipelines.retrieval_desk import Answer
 from pipelines.workbench import MAX_SEED, SQUARE_PX, Order, Services, Session, Shown, Task
 from pipelines.zerogpu import Loan
 
@@ -330,18 +333,40 @@ class Inputs:
     name: gr.Textbox  # hidden: a toy's name, for links
     source: gr.Textbox
     target: gr.Textbox
+    window: list[gr.components.Component]  # of the picture, by the fields of `images.Window`
     seed: gr.Number
     is_random: gr.Checkbox
 
     @property
     def fillable(self) -> list[gr.components.Component]:
         """What a click on an example, a toy or "use the picture" sets."""
-        return [self.photo, self.name, self.source, self.target]
+        return [self.photo, self.name, self.source, self.target, *self.window]
+
+    def window_of(self, data: Mapping[Any, Any]) -> images.Window:
+        """Return the square of the picture that is asked for."""
+        return built_window([data[control] for control in self.window])
+
+
+def built_window(values: Sequence[Any]) -> images.Window:
+    """Return the window of its controls' values."""
+    names = [spec.name for spec in params.specs(images.Window)]
+    return params.build(images.Window, dict(zip(names, values, strict=True)))
+
+
+def window_values(window: images.Window = images.CENTRE) -> tuple[Any, ...]:
+    """Return what the controls of a window show."""
+    return tuple(params.to_dict(window).values())
 
 
 def picture_controls(page: Page) -> list[Any]:
     """Build picture, toy scene and texts, with the notice about unknown words."""
     photo = Photo(label="Picture", height=200, elem_classes="photo", **PHOTO)
+    with gr.Accordion("Which part is worked on", open=False) as part:
+        window_line = gr.HTML()
+        window_view = gr.Image(
+            height=200, show_label=False, buttons=[], elem_classes="view", **STILL
+        )
+        window = [parameter_control(one, one.default) for one in params.specs(images.Window)]
     with gr.Row(equal_height=True, elem_classes="compact"):
         new_toy = gr.Button("New toy scene from number", size="md", scale=2, min_width=150)
         toy_seed = gr.Number(
@@ -358,7 +383,15 @@ def picture_controls(page: Page) -> list[Any]:
 
     def toy_scene(seed: float, session: Session) -> tuple[Any, ...]:
         toy, seed = remembered_toy(seed, session)
-        return toy.image, f"toy-{seed}", examples.caption(toy.scene), "", (seed + 1) % MAX_SEED
+        filled = toy.image, f"toy-{seed}", examples.caption(toy.scene), "", *window_values()
+        return *filled, (seed + 1) % MAX_SEED
+
+    def show_window(picture: Image.Image | None, pack_name: str, *values: float) -> Any:
+        if picture is None:
+            return None, ""
+        chosen, size_px = built_window(values), page.services_for(pack_name).pack.resolution_px
+        line = sentences.window(images.fit(picture, size_px, chosen)[1])
+        return views.square_of(picture, chosen), line
 
     def name_picture(picture: Image.Image | None, session: Session) -> str:
         return session.known(picture)[0] if picture else ""
@@ -371,12 +404,15 @@ def picture_controls(page: Page) -> list[Any]:
         return sentences.notice(unknown, pack.title, verdicts.word_groups()) + sentences.cut(cut)
 
     page.quiet(
-        new_toy.click, toy_scene, [toy_seed, page.session], [photo, name, source, target, toy_seed]
-    )
+        new_toy.click, toy_scene, [toy_seed, page.session],
+        [photo, name, source, target, *window, toy_seed],
+    )  # fmt: skip
+    for trigger in (part.expand, photo.change, page.menu.change, *(one.change for one in window)):
+        page.quiet(trigger, show_window, [photo, page.menu, *window], [window_view, window_line])
     page.quiet(photo.change, name_picture, [photo, page.session], name)
     for box in (source, target, page.menu):
         page.quiet(box.change, name_unknown, [source, target, page.menu], notice)
-    return [photo, name, source, target]
+    return [photo, name, source, target, window]
 
 
 def remembered_toy(seed: object, session: Session) -> tuple[examples.Toy, int]:
@@ -661,7 +697,7 @@ def text_edit_tab(page: Page) -> None:
 
     def proceed(order: Order, pack_name: str, request: gr.Request) -> Iterator[View]:
         told, services = 0, page.services_for(pack_name)
-        square, _ = images.fit(order.picture, services.pack.resolution_px)
+        square, _ = images.fit(order.picture, services.pack.resolution_px, order.window)
 
         def running(update: Update) -> View:
             nonlocal told
@@ -713,6 +749,7 @@ def text_edit_tab(page: Page) -> None:
             is_sweep=is_sweep,
             session=session,
             mask=session.mask_for(picture),
+            window=inputs.window_of(data),
         )
 
     def run_edit(data: View, request: gr.Request) -> Iterator[View]:
@@ -725,7 +762,8 @@ def text_edit_tab(page: Page) -> None:
         example = shelf[event.index]
         session.remember(example.name, example.toy)
         session.mask = None
-        return example.toy.image, example.name, example.source_text, example.target_text
+        texts = example.source_text, example.target_text
+        return example.toy.image, example.name, *texts, *window_values()
 
     def bring_back(which: str) -> Handler:
         def bring_back_one(session: Session, event: gr.SelectData) -> View:
@@ -740,7 +778,7 @@ def text_edit_tab(page: Page) -> None:
         if picture is None or session.mask_for(picture) is None:
             session.mask = None
             return gr.Row(visible=False), None
-        square, _ = images.fit(picture, SQUARE_PX)
+        square, _ = images.fit(picture, SQUARE_PX, session.mask.window)
         return gr.Row(visible=True), views.mask_over(square, session.mask.square)
 
     def remove_mask(session: Session) -> Any:
@@ -748,8 +786,8 @@ def text_edit_tab(page: Page) -> None:
         return gr.Row(visible=False)
 
     everything = {
-        page.session, page.menu, inputs.photo, inputs.source, inputs.target, inputs.seed,
-        inputs.is_random, chosen, *controls.values(),
+        page.session, page.menu, inputs.photo, inputs.source, inputs.target, *inputs.window,
+        inputs.seed, inputs.is_random, chosen, *controls.values(),
     }  # fmt: skip
     shows = [
         *closer.all, compare, table, history, status, run, sweep, stop, inputs.seed, inputs.source,
@@ -885,6 +923,7 @@ def mask_inspect_tab(page: Page) -> None:
             *texts,
             values,
             seed,
+            window=inputs.window_of(data),
         )
         return job, seed
 
@@ -925,7 +964,7 @@ def mask_inspect_tab(page: Page) -> None:
         done = session.inspected
         if done is None or done.square is None:
             raise InputError("Please press Inspect first.")
-        square, _ = images.fit(done.picture, SQUARE_PX)
+        square, _ = images.fit(done.picture, SQUARE_PX, done.window)
         layer = views.paint_layer(done.square, SQUARE_PX, PAINT_OPACITY)
         value = {"background": square, "layers": [layer], "composite": None}
         return gr.ImageEditor(value=value, visible=False)
@@ -939,22 +978,21 @@ def mask_inspect_tab(page: Page) -> None:
     ) -> tuple[Any, ...]:  # fmt: skip
         done = inspection.hand_over(session)
         chip = page.parts["show_mask"](done.picture, session)
-        filled = done.picture, name, source_text, target_text, workbench.checked_seed(seed)
-        return gr.Tabs(selected="edit"), *filled, *chip, feather_px
+        filled = done.picture, name, source_text, target_text, *window_values(done.window)
+        seed = workbench.checked_seed(seed)
+        return gr.Tabs(selected="edit"), *filled, seed, *chip, feather_px
 
-    def take_over(
-        picture: Image.Image | None, name: str, source_text: str, target_text: str
-    ) -> tuple[Any, ...]:
+    def take_over(picture: Image.Image | None, *others: Any) -> tuple[Any, ...]:
         if picture is None:
             raise InputError("There is no picture in Text edit yet.")
-        return picture, name, source_text, target_text
+        return picture, *others
 
     edit: Inputs = page.parts["edit"]
     cut_inputs = [*instant.values(), page.session]
     cut_outputs = [mask_panel, heat_panel, facts]
     everything = {
-        page.session, page.menu, inputs.photo, inputs.source, inputs.target, inputs.seed,
-        inputs.is_random, *costly.values(), *instant.values(),
+        page.session, page.menu, inputs.photo, inputs.source, inputs.target, *inputs.window,
+        inputs.seed, inputs.is_random, *costly.values(), *instant.values(),
     }  # fmt: skip
     shows = [
         *cut_outputs, words, repaint, painter, inputs.source, inputs.seed, use_mask, run, stop,
@@ -975,7 +1013,10 @@ def mask_inspect_tab(page: Page) -> None:
     page.quiet(
         use_mask.click,
         hand_over,
-        [instant["feather_px"], *inputs.fillable[1:], inputs.seed, page.session],
+        [
+            instant["feather_px"], inputs.name, inputs.source, inputs.target, inputs.seed,
+            page.session,
+        ],
         [
             page.tabs, *edit.fillable, edit.seed, *page.parts["edit_mask"],
             page.parts["edit_feather"],
@@ -1617,8 +1658,8 @@ def faces_tab(page: Page) -> None:
     def to_rest() -> list[float]:
         return [0.0] * len(slots)
 
-    def name_strange_words(said: str | None) -> str:
-        unknown = face_sources.unknown_words(said)
+    def name_strange_words(said: str | None, pack_name: str) -> str:
+        unknown = face_sources.unknown_words(page.services_for(pack_name).pack, said)
         return sentences.notice(unknown, READER, face_sources.word_groups())
 
     def show_strip(data: View) -> Any:
@@ -1656,7 +1697,7 @@ def faces_tab(page: Page) -> None:
     for trigger in (*moves, *(change.then for change in changes)):
         board.follow(trigger)
     for box, notice in ((text, text_notice), (wish, wish_notice)):
-        page.quiet(box.change, name_strange_words, box, notice)
+        page.quiet(box.change, name_strange_words, [box, page.menu], notice)
     page.quiet(stop_refine.click, page.stop, None, None)
     page.quiet(draw_strip.click, show_strip, {*board.standing, across}, strip)
     page.quiet(draw_grid.click, show_grid, {*board.standing, across, down, side}, grid)
@@ -1781,22 +1822,57 @@ def direction_path(slider: faces.Slider) -> str:
 TOYS, OWN = "The toy set", "My pictures"
 
 
+@dataclass(frozen=True)
+class RetrievalChoices:
+    """What Retrieval offers with a pack; photo packs have no set of their own to search in.
+
+    Attributes:
+        values: of the parameters, by name.
+        advice: what to do first.
+    """
+
+    has_set: bool
+    clips: list[str]
+    places: list[str]
+    words: list[str]
+    values: Mapping[str, Any]
+    advice: str
+
+
+def retrieval_choices(pack: packs.Pack) -> RetrievalChoices:
+    """Return what Retrieval offers with a pack."""
+    has_set = gallery.has_set(pack)
+    return RetrievalChoices(
+        has_set=has_set,
+        clips=leases.encoders(pack),
+        places=[TOYS, OWN] if has_set else [OWN],
+        words=list(WORDS) if has_set else [],
+        values=workbench.preset_values(pack, METHODS["simat"], ""),
+        advice="Click an example."
+        if has_set
+        else "Index your pictures, choose one, say two words.",
+    )
+
+
 def retrieval_tab(page: Page) -> None:
     """Build the Retrieval tab: move a picture by the change of two words, see what lies there."""
-    services = page.services
-    clips = gallery.clips(services.pack)
+    first = retrieval_choices(page.services.pack)
     specs = params.specs(RetrievalParams)
-    gr.Markdown(
-        "**Try one** – a click answers; so does every move of λ. Chosen among queries that succeed",
-        elem_classes="lead",
-    )
-    strip = gr.Gallery(
-        [], elem_id="queries", elem_classes="strip", columns=10, show_label=False, **STRIP
-    )
+    with gr.Column(visible=first.has_set) as examples_box:
+        gr.Markdown(
+            "**Try one** – a click answers; so does every move of λ. Chosen among queries that "
+            "succeed",
+            elem_classes="lead",
+        )
+        strip = gr.Gallery(
+            [], elem_id="queries", elem_classes="strip", columns=10, show_label=False, **STRIP
+        )
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
             photo = Photo(label="Picture", height=200, elem_classes="photo", **PHOTO)
-            with gr.Row(equal_height=True, elem_classes="compact"):
+            with gr.Row(
+                equal_height=True, elem_classes="compact", visible=first.has_set
+            ) as toy_box:
                 new_toy = gr.Button("Toy scene from number", size="md", scale=2, min_width=150)
                 toy_seed = gr.Number(
                     1, precision=0, minimum=0, maximum=MAX_SEED, show_label=False,
@@ -1805,17 +1881,24 @@ def retrieval_tab(page: Page) -> None:
             with gr.Row():
                 words = [
                     gr.Dropdown(
-                        list(gallery.WORDS), value=None, allow_custom_value=True, label=label,
+                        first.words, value=None, allow_custom_value=True, label=label,
                         elem_id=elem_id, min_width=120,
                     )
                     for label, elem_id in (("From", "from_word"), ("To", "to_word"))
                 ]  # fmt: skip
             notice = gr.HTML()
-            values = workbench.preset_values(services.pack, METHODS["simat"], "")
-            controls = {spec.name: parameter_control(spec, values[spec.name]) for spec in specs}
-            clip = gr.Radio(list(clips), value=clips[0] if clips else None, label="CLIP")
-            where = gr.Radio([TOYS, OWN], value=TOYS, label="Search in")
-            with gr.Accordion("My pictures", open=False, elem_id="own_pictures"):
+            controls = {
+                spec.name: parameter_control(spec, first.values[spec.name]) for spec in specs
+            }
+            clip = gr.Radio(
+                first.clips, value=first.clips[0], label="CLIP", elem_id="retrieval_clip"
+            )
+            where = gr.Radio(
+                first.places, value=first.places[0], label="Search in", elem_id="search_in"
+            )
+            with gr.Accordion(
+                "My pictures", open=not first.has_set, elem_id="own_pictures"
+            ) as own_box:
                 gr.Markdown("They stay in memory while this page is open, and nowhere else.")
                 uploads = [
                     gr.UploadButton(label, file_count=count, file_types=kinds, size="md")
@@ -1831,7 +1914,7 @@ def retrieval_tab(page: Page) -> None:
                 label="Closest to the moved picture; ✓ and ✗ are the scenes' own word",
                 elem_id="retrieved", elem_classes="strip wide titled", **STRIP,
             )  # fmt: skip
-            status = gr.HTML(sentences.status("Click an example."), elem_id="retrieval_status")
+            status = gr.HTML(sentences.status(first.advice), elem_id="retrieval_status")
             baselines = gr.Gallery(
                 label="Best picture of the baselines", elem_id="retrieval_baselines",
                 elem_classes="strip wide titled", **STRIP,
@@ -1848,6 +1931,7 @@ def retrieval_tab(page: Page) -> None:
                 raise InputError("Please index pictures of your own first, below.")
             own = session.collection if data[where] == OWN else None
             asked = data[words[0]], data[words[1]]
+            services = page.services_for(data[page.menu])
             one = gallery.look(services, session.query, asked, values, data[clip], own)
         except InputError as error:  # a slider that moves must not throw toasts
             return {status: sentences.status(str(error))}
@@ -1862,16 +1946,32 @@ def retrieval_tab(page: Page) -> None:
     def take(picture: Image.Image | None, session: Session) -> None:
         session.query = gallery.query_of(session, picture) if picture else None
 
-    def name_unknown(value: str | None, target: str | None) -> str:
-        pack = services.pack
+    def name_unknown(value: str | None, target: str | None, pack_name: str) -> str:
+        pack = page.services_for(pack_name).pack
         unknown = gallery.unknown_words(pack, [value, target])
         return sentences.notice(unknown, pack.title, verdicts.word_groups())
 
-    def show_examples() -> Any:
-        shelf = gallery.examples(services)
+    def show_examples(pack_name: str = "") -> Any:
+        shelf = gallery.examples(page.services_for(pack_name))
         return gr.Gallery([(picture, f"{one.value} → {one.target}") for one, picture in shelf])
 
-    def pick(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
+    def choose_pack(data: View) -> View:
+        chosen = retrieval_choices(page.services_for(data[page.menu]).pack)
+        return {
+            **{control: chosen.values[name] for name, control in controls.items()},
+            **{word: gr.Dropdown(choices=chosen.words) for word in words},
+            clip: gr.Radio(choices=chosen.clips, value=chosen.clips[0]),
+            where: gr.Radio(choices=chosen.places, value=chosen.places[0]),
+            examples_box: gr.Column(visible=chosen.has_set),
+            toy_box: gr.Row(visible=chosen.has_set),
+            own_box: gr.Accordion(open=not chosen.has_set),
+            strip: show_examples(data[page.menu]),
+            status: sentences.status(chosen.advice),
+            **{shown: None for shown in (results, baselines, reasons)},
+        }
+
+    def pick(session: Session, pack_name: str, event: gr.SelectData) -> tuple[Any, ...]:
+        services = page.services_for(pack_name)
         one, _ = gallery.examples(services)[event.index]
         picture = gallery.from_set(services, session, one.row)
         take(picture, session)
@@ -1883,7 +1983,7 @@ def retrieval_tab(page: Page) -> None:
         return toy.image, (number + 1) % MAX_SEED
 
     def index(
-        paths: list[str] | None, role: str, session: Session, request: gr.Request
+        paths: list[str] | None, role: str, pack_name: str, session: Session, request: gr.Request
     ) -> Iterator[View]:
         def running(update: Update) -> View:
             return {indexed: page.progress(update, "My pictures")}
@@ -1891,31 +1991,37 @@ def retrieval_tab(page: Page) -> None:
         def at_rest(text: str) -> View:
             return {stop: gr.Button(interactive=False), indexed: sentences.status(text)}
 
-        def finished(own: gallery.Collection) -> View:
+        def finished(own: Collection) -> View:
             left = f" Left out: {len(own.left_out)}." if own.left_out else ""
             return {**at_rest(f"Pictures ready: {len(own)}.{left}"), where: OWN}
 
         yield {stop: gr.Button(interactive=True), indexed: sentences.status("Starting")}
+        services = page.services_for(pack_name)
         work = functools.partial(gallery.index_collection, services, session, paths or [], role)
         yield from page.follow(request, work, running, finished, at_rest)
 
     changed = (*words, *controls.values(), clip, where)
-    everything = {page.session, *changed}
+    everything = {page.session, page.menu, *changed}
     shows = [results, baselines, reasons, status]
     taken = page.quiet(photo.change, take, [photo, page.session], None)
-    for trigger in (taken.then, *(control.change for control in changed)):
+    picked = page.quiet(strip.select, pick, [page.session, page.menu], [photo, *words])
+    # input, not change: what a new pack sets must not be asked about with what the old one had
+    for trigger in (taken.then, picked.then, *(control.input for control in changed)):
         page.quiet(trigger, answer, everything, shows)
     for word in words:
-        page.quiet(word.change, name_unknown, words, notice)
-    page.quiet(strip.select, pick, page.session, [photo, *words])
+        page.quiet(word.change, name_unknown, [*words, page.menu], notice)
+    page.quiet(
+        page.menu.change, choose_pack, {page.menu},
+        [*changed, examples_box, toy_box, own_box, strip, status, results, baselines, reasons],
+    )  # fmt: skip
     page.quiet(new_toy.click, toy_scene, [toy_seed, page.session], [photo, toy_seed])
     for upload in uploads:
         made = page.heavy(
-            upload.upload, index, [upload, clip, page.session], [stop, indexed, where]
+            upload.upload, index, [upload, clip, page.menu, page.session], [stop, indexed, where]
         )
         page.quiet(made.then, answer, everything, shows)
     page.quiet(stop.click, page.stop, None, None)
-    page.quiet(page.tab["retrieve"].select, show_examples, None, strip)
+    page.quiet(page.tab["retrieve"].select, show_examples, page.menu, strip)
     page.parts["queries"] = strip, show_examples
 
 
@@ -2011,7 +2117,7 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
         seed = int(seed) if re.fullmatch(r"\d{1,9}", seed) else 0
         tab = query.get("tab")
         tab = tab if tab in [known for known, _, _ in TABS] else TABS[0][0]
-        filled = toy.image, name, source, target, seed
+        filled = toy.image, name, source, target, *window_values(), seed
         easel_shown = gr.ImageEditor(visible=True) if tab == "paint" else gr.skip()
         strip_shown = show_queries() if tab == "retrieve" else gr.skip()
         shown = easel_shown, strip_shown
@@ -2046,6 +2152,8 @@ def public_endpoints(page: Page) -> None:
         report = gr.JSON(label="report")
         layout, words = gr.File(label="layout"), gr.JSON([], label="words")
         edits, layers = gr.JSON([], label="edits"), gr.JSON([], label="layers")
+        window = gr.JSON({}, label="window")
+        own = gr.File(label="pictures", file_count="multiple", file_types=[".zip", "image"])
         trigger = gr.Button()
 
     services_for = polite(page.services_for)
@@ -2099,34 +2207,61 @@ def public_endpoints(page: Page) -> None:
 
     def retrieve(
         image: Image.Image | None, source_word: str, target_word: str, clip: str, parameters: Any,
-        pack: str, session: Session,
-    ) -> tuple[Any, ...]:  # fmt: skip
-        """Move a picture by the change of two words; returns the closest picture and a report."""
-        if not isinstance(parameters or {}, dict):
-            raise InputError("The parameters must be an object of names and values.")
-        query = gallery.query_of(session, image)
+        pack: str, session: Session, pictures: list[str] | None = None, request: gr.Request = None,
+    ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
+        """Move a picture by the change of two words; returns the closest picture and a report.
+
+        Searched are `pictures` (files, zip files among them), else the set of the `pack`, a name
+        that /packs lists.
+        """
+        services, query = services_for(pack), polite(gallery.query_of)(session, image)
         words = source_word, target_word
-        answer = gallery.look(page.services_for(pack), query, words, parameters or {}, clip)
-        return answer.tiles[0].picture, answer.report()
+        if not isinstance(parameters or {}, dict):
+            raise refusal(InputError("The parameters must be an object of names and values."))
+
+        def work(on_step: OnStep) -> Answer:
+            indexed = (services, session, pictures, clip, on_step)
+            collection = gallery.index_collection(*indexed) if pictures else None
+            return gallery.look(services, query, words, parameters or {}, clip, collection)
+
+        def finished(answer: Answer) -> tuple[Any, ...]:
+            best = answer.tiles[0].picture if answer.tiles else None
+            return best, answer.report()
+
+        yield from page.follow(
+            request,
+            work,
+            lambda update: (None, {"ahead": update.ahead}),
+            finished,
+            lambda text: (None, {"status": text}),
+        )
 
     @polite
     def order_of(
-        image: Image.Image | None, texts: tuple[str, str], seed: float, task: Task, session: Session
-    ) -> Order:
+        image: Image.Image | None, texts: tuple[str, str], seed: float, task: Task, window: Any,
+        session: Session,
+    ) -> Order:  # fmt: skip
         image = workbench.checked_inputs(image, texts[1])
-        return Order(image, texts[0] or "", texts[1], workbench.checked_seed(seed), [task], session)
+        if not isinstance(window or {}, dict):
+            raise InputError("The window must be an object with across, down and size.")
+        return Order(
+            image, texts[0] or "", texts[1], workbench.checked_seed(seed), [task], session,
+            window=params.build(images.Window, window or {}),
+        )  # fmt: skip
 
     def edit(
         image: Image.Image | None, source_text: str, target_text: str, method: str, seed: float,
-        parameters: Any, pack: str, session: Session, request: gr.Request,
+        parameters: Any, pack: str, session: Session, window: Any = None,
+        request: gr.Request = None,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """Edit a picture; `parameters` by name, see /methods. Returns picture, mask, report.
 
-        `pack` is a name that /packs lists.
+        `pack` is a name that /packs lists; `window` {"across", "down", "size"} says which square of
+        the picture is edited, in parts from 0 to 1.
         """
         services = services_for(pack)
         task = task_of(services, method, parameters)
-        order = order_of(image, (source_text, target_text), seed, task, session)
+        order = order_of(image, (source_text, target_text), seed, task, window, session)
 
         def finished(order: Order) -> tuple[Any, ...]:
             one = order.results[0]
@@ -2145,9 +2280,9 @@ def public_endpoints(page: Page) -> None:
 
     def face(
         image: Image.Image | None, source_text: str, seed: float, edits: Any, layers: Any,
-        parameters: Any, request: gr.Request = None,
+        parameters: Any, pack: str | None = None, request: gr.Request = None,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
-        """Edit a clay face: of a picture, else of a text, else of a seed. Returns face, report.
+        """Edit a face of a pack: of a picture, else of a text, else of a seed; with a report.
 
         `edits` is a list of {"part", "method", "strength"} and {"text", "mode", "strength"}, as in
         a recipe; `layers` of W+, none is all; `refine_steps` among the parameters refines.
@@ -2156,7 +2291,7 @@ def public_endpoints(page: Page) -> None:
         order = polite(face_orders.order)(image, source_text, checked, edits, layers, parameters)
         yield from page.follow(
             request,
-            functools.partial(face_orders.carry_out, page.services, order),
+            functools.partial(face_orders.carry_out, services_for(pack), order),
             lambda update: (None, {"ahead": update.ahead}),
             lambda done: done,
             lambda text: (None, {"status": text}),
@@ -2193,7 +2328,8 @@ def public_endpoints(page: Page) -> None:
         return toy.image, {"caption": examples.caption(toy.scene), "scene": toy.scene.to_dict()}
 
     page.heavy(
-        trigger.click, edit, [picture, source, target, name, seed, values, pack, page.session],
+        trigger.click, edit,
+        [picture, source, target, name, seed, values, pack, page.session, window],
         [edited, mask, report], api_name="edit", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(
@@ -2201,15 +2337,15 @@ def public_endpoints(page: Page) -> None:
         [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(
-        trigger.click, face, [picture, source, seed, edits, layers, values], [edited, report],
+        trigger.click, face, [picture, source, seed, edits, layers, values, pack], [edited, report],
         api_name="face", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     trigger.click(polite(list_methods), None, report, api_name="methods")
     trigger.click(polite(list_packs), None, report, api_name="packs")
-    trigger.click(
-        polite(retrieve), [picture, source, target, clip, values, pack, page.session],
-        [edited, report],
-        api_name="retrieve",
+    page.heavy(
+        trigger.click, retrieve,
+        [picture, source, target, clip, values, pack, page.session, own], [edited, report],
+        api_name="retrieve", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     trigger.click(polite(new_scene), [seed, page.session], [edited, report], api_name="new_scene")
 

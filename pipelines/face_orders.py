@@ -86,7 +86,7 @@ def carry_out(
         "lpips": told.distance,
         "facts": [list(fact) for fact in told.facts],
         "likeness": face_sources.likeness(services, desk.face_in_hand),
-        "unknown_words": list(face_sources.unknown_words(one.text)),
+        "unknown_words": list(face_sources.unknown_words(services.pack, one.text)),
     }
 
 

@@ -19,6 +19,7 @@ from pipelines import images, recipes, verdicts
 from pipelines.errors import InputError
 from pipelines.faces import METHODS, Desk, Face, Slider, latents_of
 from pipelines.method_params import FaceParams
+from pipelines.packs import Pack
 from pipelines.results import OnStep
 from pipelines.workbench import MAX_SEED, Services
 
@@ -348,11 +349,14 @@ def first_desk(services: Services, seed: int) -> Desk:
 # ---------------------------------------------------------------- words
 
 
-def unknown_words(text: str | None) -> dict[str, str]:
-    """Return {word: closest known word or ""} of those that no caption of a clay face has."""
+def unknown_words(pack: Pack, text: str | None) -> dict[str, str]:
+    """Return {word: closest known word or ""} of those that no caption of a clay face has.
+
+    None on packs that know more words than a list can hold.
+    """
     from pipelines.data.faces.captions import VOCABULARY
 
-    return verdicts.unknown_words([text or ""], VOCABULARY)
+    return verdicts.unknown_words([text or ""], pack.words() and VOCABULARY)
 
 
 def word_groups() -> Mapping[str, tuple[str, ...]]:

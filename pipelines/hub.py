@@ -43,6 +43,7 @@ class Repository:
         sha256: {file: hash} where one is published.
         instead: other sets of files that serve as well in a folder of the visitor's own.
         made_by: the command that makes what nobody publishes; then there are no ids.
+        fetched_by: the command that fetches what lies on no hub; then there are no ids either.
     """
 
     ids: tuple[str, ...]
@@ -53,6 +54,7 @@ class Repository:
     sha256: Mapping[str, str] = field(default_factory=dict)
     instead: tuple[tuple[str, ...], ...] = ()
     made_by: str = ""
+    fetched_by: str = ""
 
     def revision(self, hub_id: str) -> str:
         """Return the commit to take from one of the ids, "main" where none is known."""
@@ -204,8 +206,8 @@ def origin(folder: Path) -> str:
 
 def command(repository: Repository) -> str:
     """Return the shell command that fetches the files into the hub's cache, or makes them."""
-    if repository.made_by:
-        return repository.made_by
+    if repository.made_by or repository.fetched_by:
+        return repository.made_by or repository.fetched_by
     hub_id = repository.ids[0]
     commit = ["--revision", repository.commits[hub_id]] if hub_id in repository.commits else []
     return shlex.join(["hf", "download", hub_id, *repository.files, *commit])
@@ -235,6 +237,11 @@ def download(repository: Repository, on_step: OnStep | None = None) -> Path:
         raise InputError(
             f"Nobody publishes this model: it is trained here, by `{repository.made_by}`. Name the "
             f"folder that has it in {VARIABLE}. The toybox pack works without it."
+        )
+    if repository.fetched_by:
+        raise InputError(
+            f"This model ({repository.licence}) is on no hub: run `{repository.fetched_by}` with "
+            f"{VARIABLE} naming your folder of models. Everything else works without it."
         )
     # of the HTTP library that this hub client uses: httpx, or its successor
     unreachable: tuple[type[Exception], ...] = (OSError, *errors.HfHubHTTPError.__bases__)

@@ -9,14 +9,14 @@ import io
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from pipelines import images
+from pipelines import images, recipes
 from pipelines.errors import InputError
 from pipelines.results import OnStep, Step
 
@@ -48,14 +48,16 @@ class Collection:
     """Pictures ready to be retrieved from.
 
     Attributes:
-        clip, fingerprint: which CLIP embedded them.
+        clip, fingerprint: which CLIP embedded them, as (pack, role) and by its weights.
+        rows: {fingerprint of a picture: its place}.
         names, thumbnails: of every picture; thumbnails are WebP files.
         embeds: (N, D) raw unit vectors; heads are applied later.
         left_out: names of files that could not be read as pictures.
     """
 
-    clip: str
+    clip: tuple[str, str]
     fingerprint: str
+    rows: Mapping[str, int]
     names: Sequence[str]
     thumbnails: Sequence[bytes]
     embeds: Tensor
@@ -153,7 +155,7 @@ def open_member(member: Member) -> Image.Image:
 
 
 def collect(
-    encoder: DualEncoder, found: Sequence[Member], clip: str, on_step: OnStep
+    encoder: DualEncoder, found: Sequence[Member], clip: tuple[str, str], on_step: OnStep
 ) -> Collection:
     """Decode and embed picture files in batches; each picture's central square is what is seen.
 
@@ -163,6 +165,7 @@ def collect(
     import torch
 
     names, thumbnails, left_out, embeds = [], [], [], []
+    rows: dict[str, int] = {}
     for first in range(0, len(found), BATCH):
         squares = []
         for member in found[first : first + BATCH]:
@@ -173,6 +176,7 @@ def collect(
                 continue
             square, _ = images.fit(picture, encoder.image_size_px)
             squares.append(square)
+            rows.setdefault(recipes.fingerprint(picture), len(names))
             names.append(member.name)
             thumbnails.append(_thumbnail(picture))
         if squares:
@@ -182,7 +186,9 @@ def collect(
         on_step(Step("indexing", min(first + BATCH, len(found)), len(found)))
     if not embeds:
         raise InputError("None of the files is a picture that can be read here.")
-    return Collection(clip, encoder.fingerprint, names, thumbnails, torch.cat(embeds), left_out)
+    return Collection(
+        clip, encoder.fingerprint, rows, names, thumbnails, torch.cat(embeds), left_out
+    )
 
 
 def _thumbnail(picture: Image.Image) -> bytes:

@@ -176,6 +176,7 @@ LOADERS: dict[str, Loader] = {
         "pipelines.models.published_faces:PublishedFaceParser.from_published"
     ),
     "published_face_inversion": _load_with("pipelines.models.e4e:E4E.from_published"),
+    "simat_heads": _load_with("pipelines.models.adaptation_heads:PublishedHeads.from_folder"),
     "vqgan": _load_with("pipelines.models.vqgan:VQGAN.from_folder"),
     **{
         f"openai_clip/{name}": _load_with(
@@ -207,6 +208,8 @@ _FLEXIT = {
     "vqgan": Component("vqgan", "vqgan_imagenet_f16_1024", repositories.VQGAN),
     "lpips_loss": Component("perceptual_published", "vgg16", repositories.VGG16),
 }
+_HEADS = {"simat_heads": Component("simat_heads", "simat-heads", repositories.SIMAT_HEADS)}
+_RAW: dict[str, dict[str, object]] = {"simat": {"heads": "off"}}  # they are there for one CLIP
 _GUIDANCE = 7.5  # as the papers' releases on photographs; ImageNet's 5 and the toybox's 3 differ
 _PHOTO_DEFAULTS: dict[str, dict[str, object]] = {
     "diffedit": {"guidance_scale": _GUIDANCE, "recipe": "thesis"},
@@ -219,6 +222,7 @@ _PHOTO_DEFAULTS: dict[str, dict[str, object]] = {
     "paint_with_words": {"guidance_scale": _GUIDANCE},
     "multidiffusion": {"guidance_scale": _GUIDANCE},
     "plain_sampling": {"guidance_scale": _GUIDANCE},
+    **_RAW,
 }
 _PHOTO_PRESETS: dict[str, dict[str, object]] = {
     "fast": {"solver": "dpm2m", "num_steps": 20, "flexit.num_steps": 32},
@@ -243,7 +247,7 @@ def _photo(
         title=title,
         licence=repository.licence,
         resolution_px=resolution_px,
-        components={"latent_diffusion": model, **_FLEXIT, **_OPENAI_CLIPS},
+        components={"latent_diffusion": model, **_FLEXIT, **_OPENAI_CLIPS, **_HEADS},
         defaults=_PHOTO_DEFAULTS | dict(defaults or {}),
         presets=_PHOTO_PRESETS,
         notes=f"{notes} Its files are fetched at the first edit, or found in the folder that "
@@ -364,7 +368,9 @@ PACKS: dict[str, Pack] = {
                 "lpips_loss": _FLEXIT["lpips_loss"],
                 "lpips_eval": _FLEXIT["lpips_loss"],
                 **_OPENAI_CLIPS,
+                **_HEADS,
             },
+            defaults=_RAW,
             aligns=True,
             notes="Photographed faces for Face sliders, and nothing else. A face of your own is "
             "cut out by its eyes and mouth and taken in by e4e. Directions, and the mapper from "

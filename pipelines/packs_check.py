@@ -89,10 +89,11 @@ def held(repository: Repository) -> str:
     """Return which commit, and which sums of weights, are known of a repository."""
     if repository.made_by:
         return "trained on this machine, not published"
-    commit = repository.commits.get(repository.ids[0])
+    commit = repository.commits.get(repository.ids[0]) if repository.ids else None
     names = [name for name in repository.files if hub.is_weights(name)]
     known = sum(name in repository.sha256 for name in names)
     pinned = f"commit {commit[:12]}" if commit else "no commit is known: takes the newest"
+    pinned = "a file of a fixed commit" if repository.fetched_by else pinned
     return f"{pinned}; sha256 of {known} of {len(names)} weights files known"
 
 

@@ -134,6 +134,20 @@ def role_of(clip: str) -> str:
     return f"clip_{clip.removesuffix('-quickgelu').replace('-', '_').lower()}"
 
 
+HEADS_OF = role_of("ViT-B-32-quickgelu")
+"""The CLIP that SIMAT published adaptation heads for."""
+_SIMAT = "https://raw.githubusercontent.com/facebookresearch/SIMAT"
+SIMAT_HEADS = Repository(  # the sum is that of the copy that the tests read
+    ids=(),
+    files=("head_clip_t=0.1.pt",),
+    licence="MIT",
+    size_bytes=2_103_199,
+    sha256={
+        "head_clip_t=0.1.pt": "64bc5dafabc57bd66a6cd1511bdd3d644150c7136b911114c887586168776927"
+    },
+    fetched_by="curl --create-dirs --output-dir $SEMEDIT_MODELS/simat-heads --remote-name "
+    f"{_SIMAT}/fcde386ee27023d6fb0a296a858877abeab4103f/data/head_clip_t=0.1.pt",
+)
 VQGAN = Repository(  # FlexIT's 1024 codes; other copies of the name have 16384, or other latents
     ids=("thomwolf/vqgan_imagenet_f16_1024",),
     files=("config.json", "pytorch_model.bin"),

@@ -301,14 +301,9 @@ def shown(
 
 
 def edit_recipe(
-    services: Services,
-    model: LatentDiffusion,
-    order: Order,
-    one: Task,
-    result: EditResult,
-    picture_name: str,
-    further: Mapping[str, Any],
-) -> dict[str, Any]:
+    services: Services, model: LatentDiffusion, order: Order, one: Task, result: EditResult,
+    picture_name: str, further: Mapping[str, Any],
+) -> dict[str, Any]:  # fmt: skip
     """Return all that is needed to make a result again to the byte."""
     return {
         "method": one.method.name,
@@ -369,14 +364,9 @@ def measured(
 
 
 def inferred_source(
-    services: Services,
-    model: LatentDiffusion,
-    picture: Image.Image,
-    target_text: str,
-    seed: int,
-    on_step: OnStep,
-    window: Window = images.CENTRE,
-) -> str:
+    services: Services, model: LatentDiffusion, picture: Image.Image, target_text: str, seed: int,
+    on_step: OnStep, window: Window = images.CENTRE,
+) -> str:  # fmt: skip
     """Return the description of the picture that is closest to the target text."""
     from pipelines.data.rewordings import rewordings
     from pipelines.source_text import infer

@@ -65,11 +65,11 @@ def test_a_visitors_own_zip_file_is_indexed_and_a_bad_one_refused(served, tmp_pa
         archive.write(HORSE, "deep/horse.png")
         archive.writestr("broken.png", b"no picture")
     bad.write_bytes(b"PK no zip")
-    with Listener(served, "index", [[upload(served, good)], "clip_vit"]) as job:
+    with Listener(served, "index", [[upload(served, good)], "clip_vit", "toybox"]) as job:
         output = job.completed()["output"]["data"]
     assert "Pictures ready: 1. Left out: 1." in str(output)
     assert "My pictures" in str(output)
-    with Listener(served, "index", [[upload(served, bad)], "clip_vit"]) as job:
+    with Listener(served, "index", [[upload(served, bad)], "clip_vit", "toybox"]) as job:
         message = job.completed()
     assert not message["success"]
     assert "damaged" in check_sentence(message["output"]["error"])

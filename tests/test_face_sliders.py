@@ -348,5 +348,7 @@ def test_lessons_that_cannot_be_are_refused(services, desk, short):
 
 
 def test_words_that_no_clay_face_knows_are_named():
-    assert face_sources.unknown_words("an old person with a flamingo") == {"flamingo": ""}
+    said = "an old person with a flamingo"
+    assert face_sources.unknown_words(packs.find("toybox"), said) == {"flamingo": ""}
+    assert face_sources.unknown_words(packs.find("ffhq"), said) == {}
     assert "sunglasses" in face_sources.word_groups()["glasses"]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import gallery, packs, params, simat
+from pipelines import gallery, leases, packs, params, retrieval_desk, simat
 from pipelines.data.simat_scenes import Triplet, agrees, wanted_triplet
 from pipelines.data.spec import WORDS
 from pipelines.errors import InputError
@@ -45,7 +45,7 @@ def asked(services, session, kind="subj"):
 
 
 def test_every_clip_of_the_pack_is_encoded(services, known):
-    assert set(gallery.clips(services.pack)) == set(known.encoded)
+    assert set(leases.encoders(services.pack)) == set(known.encoded)
     options = next(s for s in params.specs(RetrievalParams) if s.name == "heads").options
     assert set(options) == {"off", *TEMPERATURES}
     for encoded in known.encoded.values():
@@ -111,11 +111,11 @@ def test_the_wanted_caption_is_the_triplets_or_the_scenes_own(known):
     shown = known.simat.triplets[row]
     asked = wanted_triplet(scene, "on", "beside")
     assert asked == ("rel", Triplet(shown.subj, "beside", shown.obj))
-    assert gallery.wanted_caption(scene, "on", "beside") == asked[1].caption
-    moved = gallery.wanted_caption(scene, scene.place, "at night")
+    assert retrieval_desk.wanted_caption(scene, "on", "beside") == asked[1].caption
+    moved = retrieval_desk.wanted_caption(scene, scene.place, "at night")
     assert moved == known.captions[row].replace(scene.place, "at night")
-    assert gallery.wanted_caption(scene, "flamingo", "cat") is None
-    assert gallery.wanted_caption(None, "on", "beside") is None
+    assert retrieval_desk.wanted_caption(scene, "flamingo", "cat") is None
+    assert retrieval_desk.wanted_caption(None, "on", "beside") is None
     assert agrees(scene, "on", "beside", scene) is False
 
 
@@ -212,5 +212,5 @@ def test_the_index_of_the_set_is_made_once(services, session, monkeypatch):
 def test_a_pack_without_a_set_says_so(services, session):
     photo = dataclasses.replace(services, pack=packs.find("sd15"))
     query = gallery.query_of(session, Image.new("RGB", (64, 64)))
-    with pytest.raises(InputError, match="Stable Diffusion 1.5.*Choose another pack"):
-        gallery.look(photo, query, ("a", "b"), QUICK, CLIP)
+    with pytest.raises(InputError, match="Stable Diffusion 1.5.*index some of yours"):
+        gallery.look(photo, query, ("a", "b"), QUICK, "clip_rn50")

@@ -74,14 +74,14 @@ def test_collections_are_embedded_in_batches_and_bad_files_named(tmp_path, encod
     files = {f"{colour}.png": picture(colour) for colour in ("red", "green", "blue")}
     path = archive(tmp_path / "mine.zip", {**files, "broken.png": picture("red")[:40]})
     steps = []
-    made = collect(encoder, members([path]), "clip_resnet", steps.append)
+    made = collect(encoder, members([path]), ("tiny", "clip_resnet"), steps.append)
     assert [(step.index, step.total) for step in steps] == [(2, 4), (4, 4)]
     assert made.names == ["red.png", "green.png", "blue.png"]
     assert made.left_out == ["broken.png"]
     assert made.thumbnail(1).getpixel((5, 5))[1] > 100
     assert made.embeds.shape == (3, encoder.dim)
     torch.testing.assert_close(made.embeds.norm(dim=1), torch.ones(3))
-    alone = collect(encoder, members([path])[2:3], "clip_resnet", steps.append)
+    alone = collect(encoder, members([path])[2:3], ("tiny", "clip_resnet"), steps.append)
     torch.testing.assert_close(alone.embeds[0], made.embeds[2], rtol=0, atol=1e-4)
 
 
@@ -96,7 +96,7 @@ def test_indexing_stops_where_it_is_asked_to(tmp_path, encoder, monkeypatch):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        collect(encoder, members([path]), "clip_resnet", on_step)
+        collect(encoder, members([path]), ("tiny", "clip_resnet"), on_step)
     assert seen == [1, 2]
 
 
@@ -134,7 +134,7 @@ def test_bad_collections_get_a_sentence(tmp_path, encoder, monkeypatch):
         with pytest.raises(InputError, match=phrase):
             members([path])
     with pytest.raises(InputError, match="None of the files"):
-        collect(encoder, members([many]), "clip_resnet", lambda step: None)
+        collect(encoder, members([many]), ("tiny", "clip_resnet"), lambda step: None)
     monkeypatch.setattr(image_collections, "MAX_PICTURES", 2)
     with pytest.raises(InputError, match="at most 2"):
         members([many])

@@ -14,6 +14,7 @@ CONTRACTS = {"errors", "results", "params", "registry", "packs"}
 METHOD_FILES = {method.function.split(":")[0].split(".")[1] for method in METHODS.values()}
 ORCHESTRATION = {"registry", "packs", "packs_check", "model_cache", "leases", "text_edit"}
 ORCHESTRATION |= {"workbench", "inspection", "sentences", "easel", "gallery"}  # what the page calls
+ORCHESTRATION |= {"retrieval_desk"}
 ORCHESTRATION |= {"prompt_notes", "estimates", "zerogpu"}
 ORCHESTRATION |= {"faces", "face_sources", "face_numbers", "face_orders", "direction_training"}
 SCRIPTS = {"training", "benchmarks"}

@@ -149,6 +149,9 @@ def test_photo_packs_say_where_their_files_are(name):
     }
     for part in pack.components.values():
         repository = part.repository
+        if repository.fetched_by:  # the heads of SIMAT, which are no network
+            assert repository.licence and set(repository.sha256) == set(repository.files)
+            continue
         assert repository.licence and repository.size_bytes > 1e8
         assert all(re.fullmatch(r"[\w.-]+/[\w.-]+", hub_id) for hub_id in repository.ids)
         assert not [file for file in repository.files if file.endswith((".ckpt", ".pkl", ".pt"))]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from tiny_pack import CPU
 
-from pipelines import gallery, packs, weights
+from pipelines import gallery, leases, packs, weights
 from pipelines.data.simat_scenes import Transformation, Triplet
 from pipelines.jobs import Gate
 from pipelines.memo import Memo
@@ -66,7 +66,7 @@ def services():
 
 
 def test_every_shipped_example_is_answered_rightly(services):
-    role = gallery.clips(services.pack)[0]
+    role = leases.encoders(services.pack)[0]
     shelf = gallery.examples(services)
     assert len(shelf) >= 6
     for one, picture in shelf:
@@ -82,7 +82,10 @@ def test_every_shipped_example_is_answered_rightly(services):
 
 
 def test_shipped_examples_are_of_the_shipped_clip(services):
-    folder, role = (services.pack.component("retrieval").locate(), gallery.clips(services.pack)[0])
+    folder, role = (
+        services.pack.component("retrieval").locate(),
+        leases.encoders(services.pack)[0],
+    )
     told = json.loads((folder / EXAMPLES).read_text())
     clip = services.pack.component(role).locate()
     assert (told["clip"], told["fingerprint"]) == (role, weights.fingerprint(clip))

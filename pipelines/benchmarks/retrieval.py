@@ -91,7 +91,7 @@ def measure_index(report: Report, n: int, vectors: int, seed: int) -> None:
 
 def measure_slider(report: Report) -> None:
     """Record how long an answer takes while the slider moves, once everything is loaded."""
-    from pipelines import gallery, packs
+    from pipelines import gallery, leases, packs
     from pipelines.jobs import Gate
     from pipelines.memo import Memo
     from pipelines.model_cache import ModelCache
@@ -104,7 +104,7 @@ def measure_slider(report: Report) -> None:
     session = Session()
     gallery.from_set(services, session, one.row)
     query = gallery.query_of(session, picture)
-    role, words = gallery.clips(pack)[0], (one.value, one.target)
+    role, words = leases.encoders(pack)[0], (one.value, one.target)
 
     def move(scale: float) -> None:
         gallery.look(services, query, words, {"scale": scale, "k": K}, role)

@@ -10,6 +10,7 @@ import json
 import math
 import pickle
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from pipelines.devices import Device
 from pipelines.errors import InputError
 
 EPSILON = 0.01  # share of the usual initialisation around the identity
@@ -89,6 +91,31 @@ def load_heads(folder: Path) -> tuple[dict[str, AdaptationHeads], dict[str, Any]
 # ---------------------------------------------------------------- what SIMAT published
 
 
+@dataclass(frozen=True)
+class PublishedHeads:
+    """Heads of the SIMAT release by their temperature, as text."""
+
+    by_tau: Mapping[str, AdaptationHeads]
+
+    @classmethod
+    def from_folder(cls, folder: Path, device: Device) -> PublishedHeads:
+        """Load every `head_clip_t=*.pt`; they stay on the CPU, as the vectors do.
+
+        Raises:
+            InputError: a file holds anything but two linear layers.
+        """
+        found = {
+            path.name.removeprefix(_BEFORE_TAU).removesuffix(_AFTER_TAU): path
+            for path in sorted(folder.glob(f"{_BEFORE_TAU}*{_AFTER_TAU}"))
+        }
+        return cls({tau: load_published_heads(path) for tau, path in found.items()})
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all weights."""
+        return sum(heads.nbytes for heads in self.by_tau.values())
+
+
 def load_published_heads(path: Path) -> AdaptationHeads:
     """Return heads of the SIMAT release (data/head_clip_t=0.1.pt): pickled linear layers.
 
@@ -118,6 +145,7 @@ def load_word_bank(path: Path) -> dict[str, Tensor]:
     return {word: vector.detach().float() for word, vector in content}
 
 
+_BEFORE_TAU, _AFTER_TAU = "head_clip_t=", ".pt"
 _PUBLISHED = "img_head", "txt_head"
 _WHAT_TO_DO = "Please take the file from github.com/facebookresearch/SIMAT, or leave it out."
 

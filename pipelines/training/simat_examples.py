@@ -24,7 +24,7 @@ from pipelines.benchmarks.simat import Queries, Space, labs_of
 from pipelines.data.spec import Scene
 from pipelines.data.stage import outlines
 from pipelines.devices import pick
-from pipelines.gallery import clips
+from pipelines.leases import encoders
 from pipelines.method_params import RetrievalParams
 from pipelines.models.retrieval_set import Example, RetrievalSet, write_examples
 from pipelines.packs import find
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--set", type=Path, default=pack.component("retrieval").locate())
-    options.add_argument("--clip", default=clips(pack)[0])
+    options.add_argument("--clip", default=encoders(pack)[0])
     args = options.parse_args(argv)
     params = build(RetrievalParams, pack.defaults.get("simat", {}))
     known = RetrievalSet.from_folder(args.set, pick())
