@@ -59,7 +59,7 @@ def pick(environ: Mapping[str, str] | None = None) -> Device:
     dtype = environ.get("SEMEDIT_DTYPE", "") or choose_dtype(
         name,
         cuda_capability=torch.cuda.get_device_capability() if name == "cuda" else None,
-        cpu_flags=_this_cpu_flags(),
+        cpu_flags=this_cpu_flags(),
     )
     if dtype not in DTYPES:
         raise InputError(f"SEMEDIT_DTYPE must be one of: {', '.join(DTYPES)}.")
@@ -160,6 +160,7 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _this_cpu_flags() -> frozenset[str]:
+def this_cpu_flags() -> frozenset[str]:
+    """Return the instruction sets of this machine's CPU; empty where Linux does not tell."""
     cpuinfo = Path("/proc/cpuinfo")
     return parse_cpu_flags(cpuinfo.read_text()) if cpuinfo.is_file() else frozenset()

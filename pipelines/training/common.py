@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipelines.devices import choose_dtype, this_cpu_flags
+
 DEFAULT_WORK = Path(os.environ.get("TOYBOX_WORK", "~/.cache/toybox-training")).expanduser()
 TOYBOX = Path(__file__).parents[2] / "assets" / "toybox"
 
@@ -60,6 +62,13 @@ def rate(fraction: float, step: int, *, warmup_steps: int = 100, decay_from: flo
     warm = min(1.0, (step + 1) / warmup_steps)
     decay = min(1.0, (1.0 - fraction) / (1.0 - decay_from))
     return warm * max(decay, 0.0) if fraction > decay_from else warm
+
+
+def autocast(device: str) -> torch.autocast:
+    """Return the context of a forward pass: bfloat16 wherever that is quick, on CPUs too."""
+    capability = torch.cuda.get_device_capability() if device == "cuda" else None
+    dtype = choose_dtype(device, capability, this_cpu_flags())
+    return torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16")
 
 
 class Average:
