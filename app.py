@@ -1342,6 +1342,7 @@ class Board:
     slots: Sequence[Slot]
     layers: gr.CheckboxGroup
     part: gr.Dropdown
+    mode: gr.Dropdown
     across: gr.Dropdown
     down: gr.Dropdown
     result: gr.Image
@@ -1366,7 +1367,7 @@ class Board:
     def seats(self) -> list[Any]:
         """What changes when a slider comes or goes."""
         parts = [part for slot in self.slots for part in (slot.row, slot.slider, slot.score)]
-        return [*parts, self.part, self.across, self.down]
+        return [*parts, self.part, self.mode, self.across, self.down]
 
     def services(self, data: Mapping[Any, Any]) -> Services:
         """Return the services with the chosen pack."""
@@ -1403,7 +1404,7 @@ class Board:
     def added(self, desk: faces.Desk, slider: faces.Slider) -> View:
         """Put a slider on the desk, moved a little so that it shows what it does."""
         place = desk.add(slider)
-        return {**self.slots[place].show(slider, slider.reach / 3), **self.choices(desk)}
+        return {**self.slots[place].show(slider, slider.first), **self.choices(desk)}
 
     def live(self, data: View) -> View:
         """Answer a slider that moves."""
@@ -1553,15 +1554,15 @@ def faces_tab(page: Page) -> None:
             elem_classes="view", buttons=["download", "fullscreen"], **STILL,
         )  # fmt: skip
     board = Board(
-        page, slots, layers, part, across, down, result, before, heat, status, told, recipe,
+        page, slots, layers, part, mode, across, down, result, before, heat, status, told, recipe,
         download,
     )  # fmt: skip
 
     def built(data: Mapping[Any, Any]) -> FaceParams:
         return params.build(FaceParams, {name: data[c] for name, c in settings.items()})
 
-    def hold(desk: faces.Desk, face: faces.Face) -> View:
-        desk.face = face
+    def hold(services: Services, desk: faces.Desk, face: faces.Face) -> View:
+        face_sources.hold(services, desk, face)
         return {before: face.picture}
 
     def opened(data: Mapping[Any, Any], seed: int) -> tuple[faces.Desk, View]:
@@ -1570,7 +1571,9 @@ def faces_tab(page: Page) -> None:
             return session.desk, {}
         services = board.services(data)
         session.desk = desk = face_sources.first_desk(services, seed)
-        view = {**board.known(services, desk), **board.choices(desk)}
+        modes = face_sources.modes(services)
+        offered = {mode: gr.Dropdown(choices=list(modes), value=modes[0])}
+        view = {**board.known(services, desk), **board.choices(desk), **offered}
         for slot, slider in zip(slots, desk.sliders, strict=True):
             view |= slot.show(slider)
         return desk, view
@@ -1585,30 +1588,34 @@ def faces_tab(page: Page) -> None:
     def take_seed(data: View) -> View:
         seed = workbench.checked_seed(data[number])
         desk, view = opened(data, seed)
-        face = face_sources.from_seed(board.services(data), seed)
+        services = board.services(data)
+        face = face_sources.from_seed(services, seed)
         no_results = {results: gr.Gallery(visible=False)}
-        return {**view, **hold(desk, face), **no_results, number: (seed + 1) % MAX_SEED}
+        return {**view, **hold(services, desk, face), **no_results, number: (seed + 1) % MAX_SEED}
 
     def take_text(data: View) -> View:
         seed = workbench.checked_seed(data[number])
-        made = face_sources.from_text(board.services(data), data[text], built(data), seed)
+        services = board.services(data)
+        made = face_sources.from_text(services, data[text], built(data), seed)
         desk, view = opened(data, seed)
         desk.results = made
         tiles = gr.Gallery([(face.picture, "") for face in made], visible=True)
         after = (seed + len(made)) % MAX_SEED
-        return {**view, **hold(desk, made[0]), results: tiles, number: after}
+        return {**view, **hold(services, desk, made[0]), results: tiles, number: after}
 
-    def choose(session: Session, event: gr.SelectData) -> Any:
+    def choose(session: Session, pack: str, event: gr.SelectData) -> Any:
         if session.desk is None or not 0 <= event.index < len(session.desk.results):
             raise InputError("That face is no longer kept. Please make faces from the text again.")
-        return hold(session.desk, session.desk.results[event.index])[before]
+        face = session.desk.results[event.index]
+        return hold(page.services_for(pack), session.desk, face)[before]
 
     def take_picture(data: View) -> View:
         if data[photo] is None:
             return {likeness: "", rebuilt: None}
-        face = face_sources.from_picture(board.services(data), data[photo], built(data))
+        services = board.services(data)
+        face = face_sources.from_picture(services, data[photo], built(data))
         desk, view = opened(data, 1)
-        return {**view, **hold(desk, face), **compared(data, face)}
+        return {**view, **hold(services, desk, face), **compared(data, face)}
 
     def compared(data: Mapping[Any, Any], face: faces.Face) -> View:
         said = face_sources.likeness(board.services(data), face)
@@ -1626,7 +1633,7 @@ def faces_tab(page: Page) -> None:
             return {**shown, likeness: page.progress(update, "Refinement")}
 
         def finished(face: faces.Face) -> View:
-            return {**at_rest(""), **hold(desk, face), **compared(data, face)}
+            return {**at_rest(""), **hold(board.services(data), desk, face), **compared(data, face)}
 
         yield {refine: gr.Button(interactive=False), stop_refine: gr.Button(interactive=True)}
         yield from page.follow(request, work, running, finished, at_rest)
@@ -1638,8 +1645,11 @@ def faces_tab(page: Page) -> None:
         return desk, functools.partial(face_sources.refined, services, face, built(data))
 
     def add_text(data: View) -> View:
-        slider = face_sources.text_slider(board.services(data), data[wish], data[mode])
-        return {**board.added(board.desk(data), slider), wish: ""}
+        desk = board.desk(data)
+        slider = face_sources.text_slider(
+            board.services(data), data[wish], data[mode], desk.face_in_hand
+        )
+        return {**board.added(desk, slider), wish: ""}
 
     def add_known(data: View) -> View:
         desk = board.desk(data)
@@ -1674,7 +1684,7 @@ def faces_tab(page: Page) -> None:
     changes = [
         page.quiet(page.tab["faces"].select, open_tab, state, [*shelf, status]),
         page.quiet(new_face.click, take_seed, {*state, number}, found),
-        page.quiet(results.select, choose, page.session, before),
+        page.quiet(results.select, choose, [page.session, page.menu], before),
         page.quiet(
             photo.change, take_picture, {*state, photo, *settings.values()},
             [*shelf, rebuilt, likeness],

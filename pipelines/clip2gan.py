@@ -17,6 +17,10 @@ from W, and beta = 1 adds an average face besides the attribute. "difference" su
 a text that says nothing. "clip" is the paper's own counterexample (Table 6): M maps the sum of
 both embeddings. And M(C_img(x)) keeps of a face what CLIP saw of it; "inverted" starts from the
 code that an inversion encoder finds.
+
+"captions" is not of the paper: another network, trained on texts and codes by
+`training.caption_mapper`, moves the code of a face to where a text is true of it, and makes a face
+of a text by moving a random one.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from torch.nn import functional as F
 
 from pipelines.images import to_pil
 from pipelines.method_params import Clip2GanEditParams, Clip2GanParams
+from pipelines.models.caption_mapper import CaptionMapper
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.inversion import InversionEncoder
 from pipelines.models.latent_mapper import LatentMapper
@@ -45,13 +50,14 @@ _NOISES = {"published": (1.0, 0.36), "training": (0.0, 1.0), "none": (0.0, 0.0)}
 class Clip2Gan:
     """The networks of the method, none of which is ever changed.
 
-    `encoder` may be None where no picture is inverted.
+    `encoder` may be None where no picture is inverted, `captions` where its mode is not asked for.
     """
 
     clip: DualEncoder
     mapper: LatentMapper
     generator: StyleGAN2
     encoder: InversionEncoder | None = None
+    captions: CaptionMapper | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where the mapper belongs to another CLIP or generator."""
@@ -83,13 +89,26 @@ def generate(
 
     Face i depends on texts[i] and seeds[i] only.
     """
-    embeds = models.clip.embed_texts(texts)
-    mean, variance = _NOISES[params.noise]
-    normal = seeded_noise(embeds.shape[1:], [sub_seed(s, "clip2gan") for s in seeds], embeds)
-    noise = params.amount * (mean + variance**0.5 * normal)
+    seeds = [sub_seed(seed, "clip2gan") for seed in seeds]
     _tell(on_step, "reading the text", 1)
-    w_plus = models.mapper(embeds, noise)
+    if params.mapper == "captions":
+        start = random_codes(models, params, seeds)
+        w_plus = start + caption_moves(models, start, texts)
+    else:
+        embeds = models.clip.embed_texts(texts)
+        mean, variance = _NOISES[params.noise]
+        normal = seeded_noise(embeds.shape[1:], seeds, embeds)
+        w_plus = models.mapper(embeds, params.amount * (mean + variance**0.5 * normal))
     return _painted(models, w_plus, on_step)
+
+
+def random_codes(models: Clip2Gan, params: Clip2GanParams, seeds: Sequence[int]) -> Tensor:
+    """Return the codes (B, L, w_dim) of random faces, or the average one's without noise."""
+    generator = models.generator
+    z = seeded_noise((generator.config.z_dim,), seeds, generator.w_avg)
+    amount = 0.0 if params.noise == "none" else params.amount
+    w = generator.mapping(z, psi=amount * generator.config.truncation_psi)
+    return generator.w_plus(w)
 
 
 @torch.no_grad()
@@ -116,6 +135,8 @@ def edit(
     _tell(on_step, "reading the face", 1)
     if params.direction == "clip":
         moves = clip_moves(models, images, texts, params.beta)
+    elif params.direction == "captions":
+        moves = params.beta * caption_moves(models, base, texts)
     else:
         moves = params.beta * directions(models, texts, params.direction, neutral)
     return _painted(models, moved(base, moves, layers), on_step)
@@ -150,6 +171,13 @@ def clip_moves(models: Clip2Gan, images: Tensor, texts: Sequence[str], beta: flo
     """
     seen, said = models.clip.embed_images(images), models.clip.embed_texts(texts)
     return models.mapper(F.normalize(seen + beta * said, dim=-1)) - models.mapper(seen)
+
+
+def caption_moves(models: Clip2Gan, w_plus: Tensor, texts: Sequence[str]) -> Tensor:
+    """Return moves (B, 1, w_dim), the same in all layers, that make texts true of faces' codes."""
+    if models.captions is None:
+        raise ValueError("this mode needs the mapper that read captions")
+    return models.captions(models.clip.embed_texts(texts), w_plus.mean(1))[:, None]
 
 
 def moved(w_plus: Tensor, moves: Tensor, layers: Sequence[int] | None = None) -> Tensor:

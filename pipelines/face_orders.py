@@ -71,7 +71,7 @@ def carry_out(
     """
     desk, strengths = Desk(face_of(services, one, on_step)), [0.0] * faces.SLOTS
     for edit in one.edits:
-        place = desk.add(slider_of(services, edit))
+        place = desk.add(slider_of(services, edit, desk.face_in_hand))
         strengths[place] = edit.get("strength", 1.0)
     every = range(desk.face_in_hand.w_plus.shape[1])
     if not set(one.layers) <= set(every):
@@ -102,16 +102,15 @@ def face_of(services: Services, one: FaceOrder, on_step: OnStep) -> Face:
     return face_sources.from_seed(services, one.seed)
 
 
-def slider_of(services: Services, edit: Mapping[str, Any]) -> Slider:
-    """Return the slider that an edit names.
+def slider_of(services: Services, edit: Mapping[str, Any], face: Face) -> Slider:
+    """Return the slider of a face that an edit names.
 
     Raises:
         InputError: it names none.
     """
     if "text" in edit:
-        return face_sources.text_slider(
-            services, edit["text"], edit.get("mode", face_sources.MODES[0])
-        )
+        mode = edit.get("mode", face_sources.modes(services)[0])
+        return face_sources.text_slider(services, edit["text"], mode, face)
     if "part" in edit and "direction" not in edit:
         return face_sources.part_slider(services, edit["part"], edit.get("method", "lelsd"))
     raise InputError("Every edit needs a part that ships with the app, or a text.")

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from pipelines.models.direction_set import DirectionSet
 
 RESULTS = 4  # faces for one text
-MODES = ("difference", "published")
-"""What a text's direction is: what sets its code apart from a neutral one's, or the code itself."""
+CAPTIONS = "captions"  # the mode, and the mapper, that packs with a caption_mapper have
+MODES = (CAPTIONS, "difference", "published")
+"""What a text's direction is: where this face has to move (not of the paper), what sets the text's
+code apart from a neutral one's, or the code itself."""
 FIRST = ("hair", "hat", "glasses", "lips", "eyes")
 """Parts whose sliders are there from the start."""
 LIMITS = "likeness.json"  # beside the inversion encoder, see training.inversion_likeness
@@ -40,7 +42,7 @@ LIMITS = "likeness.json"  # beside the inversion encoder, see training.inversion
 
 @contextmanager
 def clip2gan_of(services: Services) -> Iterator[Clip2Gan]:
-    """Lease the networks of CLIP2GAN.
+    """Lease the networks of CLIP2GAN, with the mapper that read captions where the pack has one.
 
     Raises:
         InputError: the pack lacks one.
@@ -53,7 +55,18 @@ def clip2gan_of(services: Services) -> Iterator[Clip2Gan]:
             return leases.enter_context(services.cache.lease(services.pack.name, role))
 
         mapper = lease("latent_mapper")
-        yield Clip2Gan(lease(mapper.clip), mapper, latents.model)
+        captions = lease("caption_mapper") if reads_captions(services) else None
+        yield Clip2Gan(lease(mapper.clip), mapper, latents.model, captions=captions)
+
+
+def reads_captions(services: Services) -> bool:
+    """Return whether the pack has a mapper that read captions."""
+    return "caption_mapper" in services.pack.components
+
+
+def modes(services: Services) -> tuple[str, ...]:
+    """Return those of MODES that the pack can do, the best first."""
+    return tuple(mode for mode in MODES if mode != CAPTIONS or reads_captions(services))
 
 
 # ---------------------------------------------------------------- faces
@@ -79,12 +92,16 @@ def from_text(
         InputError: there is no text.
     """
     text = checked_text(text)
+    if not reads_captions(services):
+        params = replace(params, mapper="pictures")
     seeds = [(seed + i) % (MAX_SEED + 1) for i in range(count)]
     with clip2gan_of(services) as models:
         from pipelines.clip2gan import generate
 
         made = generate(models, [text] * count, params, seeds=seeds)
-    told = {"text": text, "noise": params.noise, "amount": params.amount}
+    told = {
+        "text": text, "mapper": params.mapper, "noise": params.noise, "amount": params.amount
+    }  # fmt: skip
     pictures = images.to_pil(made.images)
     return [
         Face(code, picture, {**told, "seed": one})
@@ -235,27 +252,38 @@ def checked_text(text: object) -> str:
     return text.strip()
 
 
-def text_slider(services: Services, text: str, mode: str) -> Slider:
-    """Return the slider of a text (CLIP2GAN).
+def text_slider(services: Services, text: str, mode: str, face: Face) -> Slider:
+    """Return the slider of a text (CLIP2GAN); with captions it is this face's alone.
 
     Raises:
         InputError: there is no text or no such mode.
     """
     import torch
 
-    text = checked_text(text)
-    if mode not in MODES:
-        raise InputError(f"The direction of a text must be one of: {', '.join(MODES)}.")
+    text, known = checked_text(text), modes(services)
+    if mode not in known:
+        raise InputError(f"The direction of a text must be one of: {', '.join(known)}.")
     with clip2gan_of(services) as models, torch.no_grad():
-        from pipelines.clip2gan import directions
+        from pipelines.clip2gan import caption_moves, directions
         from pipelines.directions import Direction
         from pipelines.models.latent_spaces import StyleGAN2Latents
 
-        vectors = directions(models, [text], mode)[0].unbind(0)
+        if mode == CAPTIONS:
+            moves = caption_moves(models, face.w_plus, [text]).expand_as(face.w_plus)
+        else:
+            moves = directions(models, [text], mode)
         fingerprint = StyleGAN2Latents(models.generator).fingerprint
-    direction = Direction(vectors, "w+", text, f"clip2gan {mode}", fingerprint)
-    title = text if mode == MODES[0] else f"{text} · {mode}"
+    direction = Direction(moves[0].unbind(0), "w+", text, f"clip2gan {mode}", fingerprint)
+    title = text if mode == known[0] else f"{text} · {mode}"
     return Slider(title, direction, {"text": text, "mode": mode})
+
+
+def hold(services: Services, desk: Desk, face: Face) -> None:
+    """Put a face on the desk; sliders that are one face's alone are made anew for it."""
+    desk.face = face
+    for place, one in enumerate(desk.sliders):
+        if one is not None and one.told.get("mode") == CAPTIONS:
+            desk.sliders[place] = text_slider(services, one.told["text"], CAPTIONS, face)
 
 
 def part_slider(services: Services, part: str, method: str) -> Slider:

@@ -86,6 +86,11 @@ class Slider:
         """How far it goes to either side."""
         return TEXT_REACH if "text" in self.told else REACH
 
+    @property
+    def first(self) -> float:
+        """How far it stands when it is added: a text is to be seen, a part to show what it does."""
+        return 1.0 if "text" in self.told else self.reach / 3
+
 
 @dataclass(eq=False)
 class Desk:

@@ -281,15 +281,25 @@ class LELSDParams:
 class Clip2GanParams:
     """CLIP2GAN from text to face (sec. 3.1)."""
 
+    mapper: str = choice(
+        "pictures",
+        "pictures",
+        "captions",
+        help="pictures: trained on pictures alone, as published; captions: another network, which "
+        "read captions in training, moves a random face to where the text is true",
+        label="Texts are read by",
+    )
     noise: str = choice(
         "published",
         "published",
         "training",
         "none",
         help="added to the text's features: mean 1 and variance 0.36 as published, the standard "
-        "normal of training, or nothing",
+        "normal of training, or nothing; with captions, nothing is the average face",
     )
-    amount: float = ranged(1.0, 0.0, 2.0, 0.05, "factor on that noise: how much results differ")
+    amount: float = ranged(
+        1.0, 0.0, 2.0, 0.05, "factor on that noise, or on how far random faces are from the average"
+    )
 
 
 @dataclass(frozen=True)
@@ -302,8 +312,10 @@ class Clip2GanEditParams:
         "published",
         "difference",
         "clip",
+        "captions",
         help="published: the text's own code is added; difference: what sets it apart from a text "
-        "that says nothing; clip: texts and pictures are added before the mapping",
+        "that says nothing; clip: texts and pictures are added before the mapping; captions: not "
+        "of the paper, a network that read captions says where this face has to move",
     )
     base: str = choice(
         "mapped",
@@ -315,8 +327,17 @@ class Clip2GanEditParams:
 
 @dataclass(frozen=True)
 class FaceParams(Clip2GanParams):
-    """Where Face sliders gets a face from: the noise for texts, the rest for pictures."""
+    """Where Face sliders gets a face from: mapper and noise for texts, the rest for pictures."""
 
+    mapper: str = choice(
+        "captions",
+        "captions",
+        "pictures",
+        help="captions: a network that read captions in training moves a random face to where the "
+        "text is true, where the pack has one; pictures: CLIP2GAN as published, trained on "
+        "pictures alone",
+        label="Texts are read by",
+    )
     base: str = choice(
         "inverted",
         "inverted",

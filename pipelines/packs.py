@@ -162,6 +162,7 @@ LOADERS: dict[str, Loader] = {
     "scene_judge": _load_with("pipelines.models.judge:SceneJudge.from_folder"),
     "dual_encoder": _load_with("pipelines.models.dual_encoder:DualEncoder.from_folder"),
     "latent_mapper": _load_with("pipelines.models.latent_mapper:LatentMapper.from_folder"),
+    "caption_mapper": _load_with("pipelines.models.caption_mapper:CaptionMapper.from_folder"),
     "face_inversion": _load_with("pipelines.models.inversion:InversionEncoder.from_folder"),
     "face_identity": _load_with("pipelines.models.face_identity:FaceIdentity.from_folder"),
     "face_judge": _load_with("pipelines.models.face_judge:FaceJudge.from_folder"),
@@ -193,6 +194,7 @@ FACES = {
     "face_identity": Component("face_identity", "toybox/face_identity"),
     "face_judge": Component("face_judge", "toybox/face_judge"),
     "latent_mapper": Component("latent_mapper", "toybox/latent_mapper"),
+    "caption_mapper": Component("caption_mapper", "toybox/caption_mapper"),
     "clip_faces": Component("face_clip", "toybox/clip_faces"),
     "lelsd": Component("directions", "toybox/lelsd"),
 }

@@ -9,6 +9,7 @@ from tiny_pack import CPU, write_clip, write_perceptual
 from pipelines.clip2gan import Clip2Gan
 from pipelines.data.faces import CHOICES, PARTS, RANGES
 from pipelines.local_directions import random_direction
+from pipelines.models.caption_mapper import CaptionMapper
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.face_identity import FaceIdentity
 from pipelines.models.face_judge import FaceJudge
@@ -44,6 +45,14 @@ def tiny_mapper(generator: StyleGAN2, clip_dim: int, **options) -> LatentMapper:
     return seeded(LatentMapper, clip_dim, config.w_layers, config.w_dim, **options).eval()
 
 
+def tiny_caption_mapper(generator: StyleGAN2, clip_dim: int, **options) -> CaptionMapper:
+    w_dim = generator.config.w_dim
+    mapper = seeded(CaptionMapper, clip_dim, w_dim, depth=3, width=16, **options)
+    with torch.no_grad():  # as if trained: texts move faces
+        mapper.layers[-1].weight.copy_(torch.eye(w_dim, 16))
+    return mapper.eval().requires_grad_(False)
+
+
 def tiny_encoder(generator: StyleGAN2) -> InversionEncoder:
     config = generator.config
     encoder = seeded(InversionEncoder, config.w_layers, config.w_dim, width=16)
@@ -63,7 +72,8 @@ def tiny_models(folder: Path) -> Clip2Gan:
         tiny_generator(),
     )
     mapper = tiny_mapper(generator, clip.dim, depth=4, width=32).requires_grad_(False)
-    return Clip2Gan(clip, mapper, generator, tiny_encoder(generator))
+    captions = tiny_caption_mapper(generator, clip.dim)
+    return Clip2Gan(clip, mapper, generator, tiny_encoder(generator), captions)
 
 
 def pictures(count: int, seed: int = 0) -> torch.Tensor:
@@ -86,6 +96,8 @@ def write_faces(folder: Path) -> None:
     write_clip("resnet", folder / "clip_faces", "faces")
     mapper = tiny_mapper(generator, EMBED_DIM, depth=4, width=16, clip="clip_faces")
     mapper.save(folder / "latent_mapper")
+    captions = tiny_caption_mapper(generator, EMBED_DIM, clip="clip_faces")
+    captions.save(folder / "caption_mapper")
     write_judges(folder)
     parser = seeded(face_parser.build)
     with torch.no_grad():  # a part that is on no picture

@@ -140,7 +140,7 @@ def test_sliders_are_added_and_removed(served):
     visitor.event("open_tab")
     added = visitor.event("add_text", wish="a person with a red hat")
     assert added["face_slider_2"]["label"] == "a person with a red hat"
-    assert added["face_slider_2"]["value"] == pytest.approx(0.5)
+    assert added["face_slider_2"]["value"] == pytest.approx(1.0)
     visitor.event("remove")
     again = visitor.event("add_known", part="skin", **{"Found by": "random"})
     assert again["face_slider_0"]["label"] == "skin · Random"

@@ -6,13 +6,13 @@ from face_models import W_DIM, pictures, tiny_generator, tiny_mapper, tiny_model
 from tiny_pack import CPU
 from torch.nn import functional as F
 
-from pipelines.clip2gan import Clip2Gan, directions, edit, generate, moved
+from pipelines.clip2gan import Clip2Gan, caption_moves, directions, edit, generate, moved
 from pipelines.errors import Cancelled
 from pipelines.method_params import Clip2GanEditParams, Clip2GanParams
 from pipelines.models.latent_mapper import LatentMapper
 
 TEXTS = ["a smiling person", "a person wearing a red hat"]
-DIRECTIONS = ("published", "difference", "clip")
+DIRECTIONS = ("published", "difference", "clip", "captions")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,9 @@ def models(tmp_path_factory):
 
 
 def snapshot(models):
-    networks = [models.clip.network, models.mapper, models.generator, models.encoder]
+    networks = [
+        models.clip.network, models.mapper, models.generator, models.encoder, models.captions,
+    ]  # fmt: skip
     return [{name: t.clone() for name, t in n.state_dict().items()} for n in networks]
 
 
@@ -116,6 +118,20 @@ def test_seeds_decide_and_batches_do_not(models):
     assert torch.equal(*quiet)
 
 
+def test_captions_move_a_random_face_by_what_its_own_code_needs(models):
+    params = Clip2GanParams("captions")
+    faces = generate(models, TEXTS, params, seeds=[3, 4])
+    alone = generate(models, TEXTS[1:], params, seeds=[4])
+    torch.testing.assert_close(faces.w_plus[1:], alone.w_plus, rtol=1e-4, atol=1e-5)
+    quiet = generate(models, TEXTS, dataclasses.replace(params, noise="none"), seeds=[3, 4])
+    average = models.generator.w_avg.expand(2, -1)
+    move = models.captions(models.clip.embed_texts(TEXTS), average)
+    torch.testing.assert_close(quiet.w_plus, models.generator.w_plus(average + move))
+    assert (faces.w_plus - quiet.w_plus).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="needs the mapper that read captions"):
+        generate(dataclasses.replace(models, captions=None), TEXTS, params, seeds=[3, 4])
+
+
 # ---------------------------------------------------------------- editing
 
 
@@ -134,6 +150,16 @@ def test_difference_mode_subtracts_the_neutral_text(models):
     codes = models.mapper(models.clip.embed_texts([*TEXTS, "a bald person"]))
     torch.testing.assert_close(faces.w_plus, models.encoder(pictures(2)) + codes[:2] - codes[2])
     assert directions(models, ["a bald person"], "difference", "a bald person").abs().max() == 0
+
+
+def test_captions_mode_asks_each_face_where_it_has_to_move(models):
+    base = models.encoder(pictures(2))
+    move = models.captions(models.clip.embed_texts(TEXTS), base.mean(1))
+    params = Clip2GanEditParams(beta=0.5, direction="captions", base="inverted")
+    faces = edit(models, pictures(2), TEXTS, params)
+    torch.testing.assert_close(faces.w_plus, base + 0.5 * move[:, None])
+    same = caption_moves(models, base, [TEXTS[0]] * 2)
+    assert (same[0] - same[1]).abs().max() > 1e-4
 
 
 def test_clip_mode_maps_the_sum_of_both_embeddings(models):

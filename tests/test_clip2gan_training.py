@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipelines.data.faces import CHOICES, RANGES, hidden_by, sample_face
+from pipelines.data.faces.captions import ANY_HAT, facts, parse
 from pipelines.data.people import IDENTITY, picture_of
+from pipelines.models.caption_mapper import CaptionMapper
 from pipelines.models.face_identity import FaceIdentity
 from pipelines.models.face_judge import FaceJudge
 from pipelines.models.inversion import InversionEncoder
 from pipelines.models.latent_mapper import LatentMapper
-from pipelines.models.stylegan2 import Discriminator
-from pipelines.training import face_identity, face_judge, inversion, latent_mapper
+from pipelines.models.stylegan2 import Discriminator, StyleGAN2
+from pipelines.training import caption_mapper, face_identity, face_judge, inversion, latent_mapper
+from pipelines.training.common import write_json
 from pipelines.training.face_data import render_chunk
 from pipelines.training.rendered import write_chunk
 from pipelines.training.scene_judge import IGNORED
@@ -122,6 +126,67 @@ def test_ablations_leave_out_their_loss(work, networks, tmp_path):
     assert set(numbers) == {"rec", "lpips", "id"}
     after = trainer.discriminator.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# ---------------------------------------------------------------- the mapper that reads captions
+
+
+def test_an_edit_makes_its_text_true_and_leaves_the_rest():
+    for seed in range(300):
+        face, model = sample_face(seed), sample_face(1000 + seed)
+        text = caption_mapper.text_of(model, np.random.default_rng(seed))
+        end = caption_mapper.edited(face, model, text)
+        said, true = parse(text).facts, facts(end)
+        assert said
+        for name, value in said.items():
+            assert true[name] == value or (value == ANY_HAT and end.hat != "none")
+        changed = {n for n in (*RANGES, *CHOICES) if getattr(face, n) != getattr(end, n)}
+        assert changed <= {*said, "hat", "glasses", "hair"}
+        assert end.seed == face.seed
+    assert caption_mapper.draw(7) == caption_mapper.draw(7)
+
+
+def test_texts_are_shortened_as_visitors_write_them():
+    short = {
+        "a person wearing a red hat": "wearing a red hat",
+        "a smiling old person": "smiling old",
+        "an old person": "old",
+        "we see an old person": "we see an old person",
+        "a picture of an old person": "a picture of an old person",
+        "an old person with red lips": "an old person with red lips",
+    }
+    assert {text: caption_mapper.shortened(text) for text in short} == short
+
+
+def test_a_red_hat_needs_a_hat_and_any_hat_will_do():
+    bare = next(f for f in map(sample_face, range(99)) if f.hat == "none")
+    model = next(f for f in map(sample_face, range(999)) if (f.hat, f.hat_colour) == ("cap", "red"))
+    worn = caption_mapper.edited(bare, model, "a person wearing a red hat")
+    assert (worn.hat, worn.hat_colour) == ("cap", "red")
+    beanie = replace(bare, hat="beanie")
+    assert caption_mapper.edited(beanie, model, "a person wearing a red hat").hat == "beanie"
+    assert caption_mapper.edited(beanie, model, "a person wearing a cap").hat == "cap"
+
+
+def test_the_mapper_of_captions_starts_still_learns_and_resumes(work, networks, tmp_path):
+    clip = Path(networks[1]).parent / "clip"
+    big = seeded(StyleGAN2, replace(tiny_generator().config, z_dim=64, w_dim=128))
+    big.save(tmp_path / "generator")
+    command = ["--clip", str(clip), "--generator", str(tmp_path / "generator"), "--edits", "6"]
+    command = options(work, tmp_path / "out", 2, *command, "--width", "16")
+    with pytest.raises(ValueError, match="no warm start"):
+        caption_mapper.main(command)
+    write_json(tmp_path / "generator" / "training.json", {"warm_start": True})
+    caption_mapper.main(command)
+    mapper = CaptionMapper.from_folder(tmp_path / "out", CPU)
+    assert (mapper.clip, mapper.w_dim) == ("clip", 128)
+    embeds, w = F.normalize(torch.randn(2, mapper.clip_dim), dim=1), torch.randn(2, 128)
+    assert mapper(embeds, w).abs().max() > 0
+    fresh = CaptionMapper(mapper.clip_dim, 128, width=16)
+    assert fresh(embeds, w).abs().max() == 0
+    assert state(work, "caption_mapper")["progress"]["step"] == 2
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["edits"] == 6
+    assert (tmp_path / "out" / "samples.webp").stat().st_size > 100
 
 
 # ---------------------------------------------------------------- inversion

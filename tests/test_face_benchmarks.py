@@ -2,7 +2,15 @@ import json
 
 import pytest
 import torch
-from face_models import pictures, seeded, tiny_encoder, tiny_generator, tiny_mapper, write_judges
+from face_models import (
+    pictures,
+    seeded,
+    tiny_caption_mapper,
+    tiny_encoder,
+    tiny_generator,
+    tiny_mapper,
+    write_judges,
+)
 from tiny_pack import CPU, write_clip, write_perceptual
 
 from pipelines.benchmarks import clip2gan, face_judges
@@ -43,6 +51,8 @@ def folder(tmp_path_factory):
         mapper.save(folder / name)
         switches = {"depth": depth, "adversarial": True, "diversity": depth == 12}
         write_json(folder / name / "training.json", switches)
+    captions = tiny_caption_mapper(generator, EMBED_DIM, clip="clip_resnet")
+    captions.save(folder / "caption_mapper")
     write_judges(folder)
     other = seeded(FaceIdentity, width=8, hidden=16, dim=8, seed=1)
     other.save(folder / "face_identity_eval")
@@ -162,8 +172,10 @@ def test_the_protocol_runs_to_its_claims(folder, tmp_path):
     assert values["others_kept", "copy", "the source"] == 1
     settings = {r["setting"] for r in rows if r.get("method") == "generate"}
     assert "depth 4, adversarial loss" in settings
+    assert {"captions, random faces", "captions, average face"} <= settings
     claims = [row["claim"] for row in rows if "claim" in row]
-    assert len(claims) == 7
+    assert len(claims) == 11
+    assert sum("(captions" in claim for claim in claims) == 4
     assert any("Tables 3 and 4" in claim for claim in claims)
 
 
@@ -171,7 +183,8 @@ def test_beta_0_is_the_same_whatever_is_asked(folder):
     models = clip2gan.load_models(folder, folder / "latent_mapper", CPU)
     cases = clip2gan.Editing.__new__(clip2gan.Editing)
     cases.texts, cases.sources = ["a smiling person", "a bald person"], pictures(2)
-    still = [cases.made(models, d, "inverted", 0.0) for d in clip2gan.DIRECTIONS]
+    every = (*clip2gan.DIRECTIONS, clip2gan.CAPTIONS)
+    still = [cases.made(models, d, "inverted", 0.0) for d in every]
     for images in still:
         torch.testing.assert_close(images, still[0], rtol=1e-3, atol=1e-4)
     moved = cases.made(models, "difference", "inverted", 1.0)

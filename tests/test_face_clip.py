@@ -1,12 +1,14 @@
 import numpy as np
 import open_clip
 import pytest
+import torch
 from test_clip2gan_training import options, state
 from tiny_pack import CPU
 
 from pipelines.data.face_rewordings import contradictions
-from pipelines.data.faces import sample_face
-from pipelines.data.faces.captions import ANY_HAT, caption, facts, parse
+from pipelines.data.face_statements import FACTS, FALSE, STATEMENTS, TRUE, UNSAID, truth
+from pipelines.data.faces import hidden_by, sample_face
+from pipelines.data.faces.captions import ANY_HAT, LEVELS, caption, facts, parse
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.training import scene_clip
 from pipelines.training.face_data import render_chunk as render_faces
@@ -50,6 +52,52 @@ def test_negatives_are_drawn_once_each_where_there_are_enough():
     assert sorted(scene_clip.negatives(["a", "b", "c"], 3, rng)) == ["a", "b", "c"]
     assert scene_clip.negatives(["a"], 2, rng) == ["a", "a"]
     assert scene_clip.negatives([], 2, rng) == []
+
+
+def test_every_statement_says_one_thing_and_its_truth_is_what_captions_say():
+    for (name, value), text in zip(FACTS, STATEMENTS, strict=True):
+        said = parse(text).facts
+        assert said[name] == value
+        assert said.keys() <= {name, name.removesuffix("_colour")}
+    for seed in range(60):
+        face = sample_face(seed)
+        judged, said = dict(zip(FACTS, truth(face), strict=True)), facts(face)
+        assert {name: v for (name, v), t in judged.items() if t == TRUE} == said
+        for (name, value), told in judged.items():
+            if name in said:
+                assert told == (TRUE if said[name] == value else FALSE)
+            elif name in LEVELS:
+                assert told == UNSAID
+            elif hidden_by(face, name) == name.removesuffix("_colour"):
+                assert (name, told) in (
+                    ("hat_colour", FALSE),
+                    ("glasses_colour", FALSE),
+                    ("hair_colour", UNSAID),
+                )
+            else:
+                assert told == (UNSAID if hidden_by(face, name) else FALSE)
+
+
+def test_statement_loss_is_each_true_pair_against_all_that_is_false():
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    told = torch.tensor([[TRUE, FALSE, UNSAID, FALSE], [FALSE, TRUE, TRUE, UNSAID], [FALSE] * 4])
+    losses = []
+    for i in range(3):
+        for j in range(4):
+            if told[i, j] == TRUE:
+                row = [logits[i, j], *logits[i, told[i] == FALSE]]
+                column = [logits[i, j], *logits[told[:, j] == FALSE, j]]
+                losses += [-torch.stack(some).log_softmax(0)[0] for some in (row, column)]
+    wanted = torch.stack(losses).mean()
+    torch.testing.assert_close(scene_clip.statement_loss(logits, told), wanted)
+
+
+def test_texts_without_their_padding_embed_alike(tmp_path):
+    network = scene_clip.build("resnet", tmp_path, "faces")
+    tokenize = open_clip.get_tokenizer(f"local-dir:{tmp_path}")
+    ids = tokenize(["a person", "a smiling person wearing a red hat"])
+    short = scene_clip.embed_texts(network, ids)
+    torch.testing.assert_close(short, network.encode_text(ids, normalize=True))
 
 
 def test_a_clip_of_both_worlds_knows_every_word_as_one_token(tmp_path):

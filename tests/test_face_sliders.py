@@ -12,7 +12,7 @@ from PIL import Image
 from pipelines import direction_training, face_numbers, face_sources, faces, packs, recipes
 from pipelines import directions as all_directions
 from pipelines import lelsd as method
-from pipelines.clip2gan import directions
+from pipelines.clip2gan import caption_moves, directions
 from pipelines.directions import Direction, load
 from pipelines.errors import Cancelled, InputError
 from pipelines.jobs import Done, Gate
@@ -170,15 +170,45 @@ def test_a_direction_in_z_needs_a_face_from_a_number(services, desk):
 
 
 @pytest.mark.parametrize("mode", face_sources.MODES)
-def test_a_text_is_a_slider_in_both_modes(services, desk, mode):
-    slider = face_sources.text_slider(services, "wearing a red hat", mode)
+def test_a_text_is_a_slider_in_every_mode(services, desk, mode):
+    slider = face_sources.text_slider(services, "wearing a red hat", mode, desk.face)
     with face_sources.clip2gan_of(services) as models:
-        wanted = directions(models, ["wearing a red hat"], mode)[0]
+        if mode == "captions":
+            moves = caption_moves(models, desk.face.w_plus, ["wearing a red hat"])
+            wanted = moves[0].expand(len(EVERY), -1)
+        else:
+            wanted = directions(models, ["wearing a red hat"], mode)[0]
     torch.testing.assert_close(torch.stack(slider.direction.vectors), wanted)
     place = desk.add(slider)
     assert faces.answer(services, desk, at(**{f"_{place}": 1.0}), EVERY)
     with pytest.raises(InputError, match="must be a number from -1.5 to 1.5"):
         desk.edits(at(**{f"_{place}": 1.6}))
+
+
+def test_sliders_of_one_face_alone_follow_the_next_face(services, desk):
+    for mode in ("captions", "difference"):
+        desk.add(face_sources.text_slider(services, "wearing a red hat", mode, desk.face))
+    before = list(desk.sliders)
+    other = face_sources.from_seed(services, 4)
+    face_sources.hold(services, desk, other)
+    assert desk.face is other
+    changed = [i for i, one in enumerate(desk.sliders) if one is not before[i]]
+    assert [desk.sliders[i].told["mode"] for i in changed] == ["captions"]
+    wanted = face_sources.text_slider(services, "wearing a red hat", "captions", other)
+    torch.testing.assert_close(desk.sliders[changed[0]].direction.vectors, wanted.direction.vectors)
+
+
+def test_a_pack_without_the_mapper_of_captions_does_as_published(services, desk):
+    components = {k: v for k, v in services.pack.components.items() if k != "caption_mapper"}
+    pack = dataclasses.replace(services.pack, components=components)
+    published = dataclasses.replace(services, pack=pack)
+    assert face_sources.modes(published) == face_sources.MODES[1:]
+    (face,) = face_sources.from_text(published, "an old person", FaceParams(), 1, 1)
+    (same,) = face_sources.from_text(services, "an old person", FaceParams("pictures"), 1, 1)
+    torch.testing.assert_close(face.w_plus, same.w_plus)
+    assert face.origin == same.origin and face.origin["mapper"] == "pictures"
+    with pytest.raises(InputError, match="one of: difference, published"):
+        face_sources.text_slider(published, "an old person", "captions", desk.face)
 
 
 def test_sliders_that_cannot_be_are_refused(services, desk):
@@ -188,13 +218,13 @@ def test_sliders_that_cannot_be_are_refused(services, desk):
         face_sources.part_slider(services, "toes", "lelsd")
     with pytest.raises(InputError, match="already"):
         desk.add(face_sources.part_slider(services, "hair", "lelsd"))
-    with pytest.raises(InputError, match="one of: difference"):
-        face_sources.text_slider(services, "a hat", "clip")
+    with pytest.raises(InputError, match="one of: captions, difference"):
+        face_sources.text_slider(services, "a hat", "clip", desk.face)
     for bad in (None, "1", float("nan"), True, 4.0):
         with pytest.raises(InputError, match="number from -3 to 3"):
             desk.edits(at(_0=bad))
     for i in range(faces.SLOTS - 2):
-        desk.add(face_sources.text_slider(services, f"a hat {'big ' * i}", "difference"))
+        desk.add(face_sources.text_slider(services, f"a hat {'big ' * i}", "difference", desk.face))
     with pytest.raises(InputError, match="remove one"):
         desk.add(face_sources.part_slider(services, "skin", "lelsd"))
 
@@ -247,7 +277,8 @@ def test_the_score_is_the_metric_on_that_slider_alone(services, desk):
 
 def test_the_judge_is_asked_for_what_the_texts_say(services, desk):
     (desk.face,) = face_sources.from_text(services, "an old person", FaceParams(), 1, 1)
-    place = desk.add(face_sources.text_slider(services, "wearing a red hat", "difference"))
+    slider = face_sources.text_slider(services, "wearing a red hat", "difference", desk.face)
+    place = desk.add(slider)
     at_rest = face_numbers.measure(services, desk, REST, EVERY)
     assert [name for name, _ in at_rest.facts] == ["age: old"]
     pulled = face_numbers.measure(services, desk, at(**{f"_{place}": 1.0}), EVERY)

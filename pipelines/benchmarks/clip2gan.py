@@ -14,6 +14,8 @@ Judges that took no part in any training: face_judge, face_identity_eval, lpips_
     degree               how much of the asked attribute is seen, at every beta
     frechet              to held-out renders, on the judge's features, not Inception's
 
+`generate` and the first three directions have the mapper of the paper, trained on pictures alone;
+"captions" says what has the second one, which read captions (`training.caption_mapper`).
 `random` ignores the text, `copy` returns the source, `render` is the truth itself, and so bounds
 what the judge can give. `--variants` are folders of mappers trained otherwise (Tables 3 and 4).
 """
@@ -31,7 +33,15 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from pipelines.benchmarks.face_judges import BATCH, held_out_faces, rendered, verify
 from pipelines.benchmarks.report import Report, parser
-from pipelines.clip2gan import Clip2Gan, base_codes, clip_moves, directions, generate, moved
+from pipelines.clip2gan import (
+    Clip2Gan,
+    base_codes,
+    caption_moves,
+    clip_moves,
+    directions,
+    generate,
+    moved,
+)
 from pipelines.data.face_queries import sample_face_query
 from pipelines.data.faces import CHOICES, Face
 from pipelines.data.faces.captions import LEVELS, caption, describe, facts, parse
@@ -40,6 +50,7 @@ from pipelines.devices import Device
 from pipelines.method_params import Clip2GanParams
 from pipelines.metrics import face_accuracy
 from pipelines.metrics.frechet import JudgeFeatures
+from pipelines.models.caption_mapper import CaptionMapper
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.models.face_identity import FaceIdentity
 from pipelines.models.face_judge import FaceJudge, FaceVerdict
@@ -54,6 +65,9 @@ from pipelines.training.rendered import HELD_OUT
 WORDED = (*LEVELS, *CHOICES)  # attributes that a text can ask for
 BETAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 DIRECTIONS = ("published", "difference", "clip")
+CAPTIONS = "captions"  # the mapper that read them, and its direction
+NOISES = {"pictures": ("published", "training", "none"), CAPTIONS: ("published", "none")}
+KINDS = {"pictures": "as published", CAPTIONS: CAPTIONS}
 ENOUGH = 0.8  # of named or asked attributes
 VISIBLE = 0.1  # LPIPS from which two results differ visibly
 
@@ -100,13 +114,14 @@ def draw_edit(seed: int, attribute: str) -> Edit:
 
 
 def load_models(folder: Path, mapper: Path, device: Device) -> Clip2Gan:
-    """Return the method's networks; the mapper names its CLIP."""
+    """Return the method's networks; the mapper names its CLIP, which both mappers share."""
     network = LatentMapper.from_folder(mapper, device)
     return Clip2Gan(
         DualEncoder.from_folder(folder / network.clip, device),
         network,
         StyleGAN2.from_folder(folder / "face_stylegan2", device),
         InversionEncoder.from_folder(folder / "face_inversion", device),
+        CaptionMapper.from_folder(folder / "caption_mapper", device),
     )
 
 
@@ -154,20 +169,30 @@ class Generation:
             ),
         }  # fmt: skip
 
-    def made(self, models: Clip2Gan, noise: str, result: int = 0) -> Tensor:
+    def made(
+        self, models: Clip2Gan, noise: str, result: int = 0, mapper: str = "pictures"
+    ) -> Tensor:
         """Return a face for each text, the `result`-th of its results."""
-        params = Clip2GanParams(noise=noise)
+        params = Clip2GanParams(mapper, noise)
         seeds = [sub_seed(self.seed, i, result) for i in range(len(self.texts))]
         return torch.cat([
             generate(models, self.texts[s : s + BATCH], params, seeds=seeds[s : s + BATCH]).images
             for s in range(0, len(self.texts), BATCH)
         ])  # fmt: skip
 
-    def diversity(self, models: Clip2Gan, noise: str) -> float:
+    def diversity(self, models: Clip2Gan, noise: str, mapper: str = "pictures") -> float:
         """Record and return the LPIPS between two results of one text."""
-        pair = [self.made(models, noise, result) for result in (0, 1)]
+        pair = [self.made(models, noise, result, mapper) for result in (0, 1)]
         far = apart(self.judges.perceptual, *pair)
-        return self.report.add("diversity", "generate", far, setting=f"noise {noise}")
+        setting = setting_of(mapper, noise)
+        return self.report.add("diversity", "generate", far, setting=setting)
+
+
+def setting_of(mapper: str, noise: str) -> str:
+    """Return how a record names what made a face of a text."""
+    if mapper != CAPTIONS:
+        return f"noise {noise}"
+    return f"{CAPTIONS}, {'average face' if noise == 'none' else 'random faces'}"
 
 
 def judged(judge: FaceJudge, images: Tensor) -> FaceVerdict:
@@ -193,22 +218,29 @@ def generation(cases: Generation, models: Clip2Gan) -> None:
     cases.measure(
         "random", "ignores the text", torch.cat([models.generator(b) for b in z.split(BATCH)])
     )
-    rows = {}
-    for noise in ("published", "training", "none"):
-        images = cases.made(models, noise)
-        rows[noise] = cases.measure("generate", f"noise {noise}", images)
-    report, right = cases.report, rows["published"]["attribute_accuracy"]
-    report.claim(
-        f"text to face gets {ENOUGH} of the named attributes right",
-        right >= ENOUGH,
-        f"{right:.3f}; without noise {rows['none']['attribute_accuracy']:.3f}",
-    )
-    differ = {noise: cases.diversity(models, noise) for noise in ("published", "training")}
-    report.claim(
-        f"results of one text differ visibly (LPIPS {VISIBLE} at least)",
-        differ["published"] >= VISIBLE,
-        ", ".join(f"noise {noise} {value:.3f}" for noise, value in differ.items()),
-    )
+    for mapper, noises in NOISES.items():
+        right, differ = {}, {}
+        for noise in noises:
+            setting, images = setting_of(mapper, noise), cases.made(models, noise, 0, mapper)
+            right[setting] = cases.measure("generate", setting, images)["attribute_accuracy"]
+            if noise != "none":
+                differ[setting] = cases.diversity(models, noise, mapper)
+        published = setting_of(mapper, "published")
+        cases.report.claim(
+            f"text to face gets {ENOUGH} of the named attributes right ({KINDS[mapper]})",
+            right[published] >= ENOUGH,
+            told(right),
+        )
+        cases.report.claim(
+            f"results of one text differ visibly (LPIPS {VISIBLE} at least, {KINDS[mapper]})",
+            differ[published] >= VISIBLE,
+            told(differ),
+        )
+
+
+def told(found: Mapping[str, float]) -> str:
+    """Return numbers with their names."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in found.items())
 
 
 # ---------------------------------------------------------------- editing
@@ -260,11 +292,14 @@ class Editing:
         images = []
         for start in range(0, len(self.texts), BATCH):
             sources, texts = self.sources[start : start + BATCH], self.texts[start : start + BATCH]
+            codes = base_codes(models, sources, base)
             if direction == "clip":
                 moves = clip_moves(models, sources, texts, beta)
+            elif direction == CAPTIONS:
+                moves = beta * caption_moves(models, codes, texts)
             else:
                 moves = beta * directions(models, texts, direction)
-            codes = moved(base_codes(models, sources, base), moves)
+            codes = moved(codes, moves)
             images.append(models.generator.synthesis(codes))
         return torch.cat(images)
 
@@ -278,7 +313,7 @@ def editing(cases: Editing, models: Clip2Gan, threshold: float) -> Rows:
     cases.measure("render", "the truth", cases.targets)
     rows: Rows = {}
     for base in ("mapped", "inverted"):
-        for direction in DIRECTIONS:
+        for direction in (*DIRECTIONS, CAPTIONS):
             for beta in BETAS:
                 images = cases.made(models, direction, base, beta)
                 setting = f"{direction}, {base}, beta {beta:g}"
@@ -295,7 +330,7 @@ def editing_claims(report: Report, rows: Rows, threshold: float) -> None:
         ours["frechet"] < theirs["frechet"],
         f"Frechet distance {ours['frechet']:.2f} against {theirs['frechet']:.2f}, beta 0.5",
     )
-    for direction in DIRECTIONS[:2]:
+    for direction in (*DIRECTIONS[:2], CAPTIONS):
         steps = [rows[direction, "inverted", beta]["degree"] for beta in BETAS]
         report.claim(
             f"more beta, more of the attribute ({direction}, Fig. 9)",
@@ -303,16 +338,20 @@ def editing_claims(report: Report, rows: Rows, threshold: float) -> None:
             ", ".join(f"{beta:g}: {step:.3f}" for beta, step in zip(BETAS, steps, strict=True)),
         )
     keeping = {key: row for key, row in rows.items() if row["identity"] >= threshold}
-    best = max(keeping, key=lambda key: keeping[key]["attribute_accuracy"], default=None)
-    report.claim(
-        f"edits reach {ENOUGH} of what is asked at a strength that keeps identity",
-        best is not None and keeping[best]["attribute_accuracy"] >= ENOUGH,
-        f"identity of at least {threshold:.2f} nowhere"
-        if best is None
-        else f"{best[0]}, {best[1]}, beta {best[2]:g}: {keeping[best]['attribute_accuracy']:.3f}, "
-        f"identity {keeping[best]['identity']:.3f} (threshold {threshold:.2f}), "
-        f"others kept {keeping[best]['others_kept']:.3f}",
-    )
+    for mapper, among in (("pictures", DIRECTIONS), (CAPTIONS, (CAPTIONS,))):
+        candidates = [key for key in keeping if key[0] in among]
+        best = max(candidates, key=lambda k: keeping[k]["attribute_accuracy"], default=None)
+        row = {} if best is None else keeping[best]
+        report.claim(
+            f"edits reach {ENOUGH} of what is asked at a strength that keeps identity "
+            f"({KINDS[mapper]})",
+            bool(row) and row["attribute_accuracy"] >= ENOUGH,
+            f"identity of at least {threshold:.2f} nowhere"
+            if best is None
+            else f"{best[0]}, {best[1]}, beta {best[2]:g}: {row['attribute_accuracy']:.3f}, "
+            f"identity {row['identity']:.3f} (threshold {threshold:.2f}), "
+            f"others kept {row['others_kept']:.3f}",
+        )
 
 
 # ---------------------------------------------------------------- ablations

@@ -153,7 +153,12 @@ FACES: dict[str, Callable[[], str]] = {
     "face_inversion": partial(
         card, "clip2gan", "edit copy", setting="published, inverted, beta 0|the source"
     ),
-    "latent_mapper": partial(card, "clip2gan", "generate render random"),
+    "latent_mapper": partial(
+        card, "clip2gan", "generate render random", setting="noise .*|the truth|ignores the text"
+    ),
+    "caption_mapper": partial(
+        card, "clip2gan", "generate render edit", setting="captions, .*|the truth"
+    ),
     "face_parser": partial(card, "face_parser", "face_parser"),
     "face_judge": partial(card, "face_judges", "face_judge"),
     "face_identity": partial(card, "face_judges", "face_identity"),

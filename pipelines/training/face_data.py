@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from pipelines.data import face_statements
 from pipelines.data.faces import CHOICES, RANGES, Face, FaceRender, render_face, sample_face
 from pipelines.data.faces.captions import caption
 from pipelines.training.rendered import CHUNK, SIZE_PX, RenderedSet, write_chunk, write_set
@@ -33,6 +34,10 @@ class FaceSet(RenderedSet):
             [caption(face, CAPTIONS_PER_FACE * i + k) for k in range(CAPTIONS_PER_FACE)]
             for i, face in enumerate(self.faces)
         ]
+
+    def truth(self) -> torch.Tensor:
+        """Return what `face_statements.truth` says of every face, (N, S)."""
+        return torch.tensor([face_statements.truth(face) for face in self.faces])
 
 
 def attribute_values(faces: Sequence[Face]) -> tuple[torch.Tensor, torch.Tensor]:

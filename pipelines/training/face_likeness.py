@@ -84,7 +84,7 @@ class DrawnFaces:
     def __init__(self, generator: StyleGAN2, count: int) -> None:
         self.generator = generator
         z = seeded_noise((generator.config.z_dim,), range(count), generator.w_avg)
-        self.w = _mapped(generator, z, generator.config.truncation_psi)
+        self.w = mapped(generator, z, generator.config.truncation_psi)
 
     def __len__(self) -> int:
         return len(self.w)
@@ -111,14 +111,24 @@ def known_codes(folder: Path, generator: StyleGAN2, faces: FaceSet | DrawnFaces)
     """
     if isinstance(faces, DrawnFaces):
         return faces.w
+    require_warm_start(folder)
+    return mapped(generator, codes(faces.faces, 0).to(generator.w_avg))
+
+
+def require_warm_start(folder: Path) -> None:
+    """Check that the generator in a folder started from renders.
+
+    Raises:
+        ValueError: it did not, or nothing tells.
+    """
     log = folder / "training.json"
     if not log.is_file() or not json.loads(log.read_text())["warm_start"]:
         raise ValueError(f"{folder} knows no code of a rendered face: it had no warm start")
-    return _mapped(generator, codes(faces.faces, 0).to(generator.w_avg))
 
 
 @torch.no_grad()
-def _mapped(generator: StyleGAN2, z: Tensor, psi: float = 1.0) -> Tensor:
+def mapped(generator: StyleGAN2, z: Tensor, psi: float = 1.0) -> Tensor:
+    """Return w (N, w_dim) of codes z (N, z_dim)."""
     return torch.cat([generator.mapping(part, psi=psi) for part in z.split(1000)])
 
 

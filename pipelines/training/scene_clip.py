@@ -10,6 +10,9 @@ The loss of Radford et al. 2021 (arXiv 2103.00020, fig. 3), with hard negatives:
 with captions that name one thing differently (a class, colour, pattern or place; one attribute of
 a face), and its picture must prefer the true one (NegCLIP, Yuksekgonul et al. 2023, arXiv
 2210.01936). Without them the words of a caption that a batch does not need are learnt late.
+Of faces, every sentence that says one thing is embedded in every step besides, and each true pair
+of picture and sentence must beat all false ones of its picture and of its sentence, as in UniCL
+(Yang et al. 2022, arXiv 2204.03610): captions of a few facts each leave small things unlearnt.
 `python -m pipelines.benchmarks clip` measures the retrieval.
 """
 
@@ -28,9 +31,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipelines.data import captions, face_rewordings, rewordings
+from pipelines.data.face_statements import FALSE, STATEMENTS, TRUE
 from pipelines.data.faces import captions as face_captions
 from pipelines.training import word_tokenizer
-from pipelines.training.common import TOYBOX, Average, Progress, parser, train, write_json
+from pipelines.training.common import (
+    TOYBOX,
+    Average,
+    Progress,
+    autocast,
+    parser,
+    train,
+    write_json,
+)
 from pipelines.training.face_data import FaceSet
 from pipelines.training.muon import muon_and_adamw
 from pipelines.training.scene_data import SceneSet
@@ -59,17 +71,21 @@ class World:
         words: its vocabulary.
         max_tokens: of its longest caption, start and end included.
         contradictions: texts that are false where a text is true.
+        statements: sentences whose truth the pictures know, see `FaceSet.truth`.
     """
 
     load: Callable[[Path], SceneSet | FaceSet]
     words: tuple[str, ...]
     max_tokens: int
     contradictions: Callable[[str], list[str]]
+    statements: tuple[str, ...] = ()
 
 
 WORLDS = {
     "scenes": World(SceneSet, captions.VOCABULARY, 32, rewordings.contradictions),
-    "faces": World(FaceSet, (",", *face_captions.VOCABULARY), 48, face_rewordings.contradictions),
+    "faces": World(
+        FaceSet, (",", *face_captions.VOCABULARY), 48, face_rewordings.contradictions, STATEMENTS
+    ),
 }
 SETS = {"scenes": ("scenes",), "faces": ("faces",), "both": ("scenes", "faces")}
 
@@ -130,13 +146,39 @@ def contrastive_loss(image_embeds: Tensor, text_embeds: Tensor, scale: Tensor) -
     return (F.cross_entropy(logits, matches) + F.cross_entropy(captions.T, matches)) / 2
 
 
-def noisy(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Return images (B, 3, H, H), each with noise of its own strength up to MOST_NOISE.
+def statement_loss(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the mean over true pairs of both cross-entropies, each against what is false alone.
+
+    Args:
+        logits: (B, S), of pictures and statements.
+        truth: (B, S), TRUE, FALSE, or something else for pairs that do not count.
+    """
+    false = logits.masked_fill(truth != FALSE, -torch.inf)
+    of_picture, of_statement = false.logsumexp(1, keepdim=True), false.logsumexp(0, keepdim=True)
+    losses = F.softplus(of_picture - logits) + F.softplus(of_statement - logits)
+    return losses[truth == TRUE].mean() / 2
+
+
+def embed_texts(network: open_clip.CLIP, ids: Tensor) -> Tensor:
+    """Return unit vectors (B, D) of tokens (B, T), as `encode_text` does.
+
+    But for the padding behind the longest text, which causal attention never sees.
+    """
+    ends = ids.argmax(1)
+    length = int(ends.max()) + 1
+    x = network.token_embedding(ids[:, :length]) + network.positional_embedding[:length]
+    x = network.transformer(x, attn_mask=network.attn_mask[:length, :length])
+    pooled = network.ln_final(x)[torch.arange(len(ids), device=ids.device), ends]
+    return F.normalize((pooled @ network.text_projection).float(), dim=-1)
+
+
+def noisy(images: Tensor, rng: np.random.Generator, most: float) -> Tensor:
+    """Return images (B, 3, H, H), each with noise of its own strength up to `most`.
 
     A network that sees through noise has gradients that look like things, not like noise
     (Kaur, Cohen and Lipton 2019, arXiv 1910.08640): FlexIT follows them.
     """
-    strengths = torch.from_numpy(rng.random((len(images), 1, 1, 1), dtype=np.float32)) * MOST_NOISE
+    strengths = torch.from_numpy(rng.random((len(images), 1, 1, 1), dtype=np.float32)) * most
     return images + strengths * torch.randn_like(images)
 
 
@@ -176,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options.add_argument("--size", choices=VISION, default="resnet")
     options.add_argument("--world", choices=SETS, default="scenes")
     options.add_argument("--hard-negatives", type=int, default=HARD_NEGATIVES)
+    options.add_argument("--noise", type=float, default=MOST_NOISE, help="on pictures, at most")
     options.add_argument("--radius", type=float, default=RADIUS, help="of adversarial examples")
     args = options.parse_args(argv)
     torch.manual_seed(args.seed)
@@ -184,6 +227,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     worlds = {name: WORLDS[name] for name in SETS[args.world]}
     pictures = {name: world.load(args.work / name) for name, world in worlds.items()}
     wordings = {name: seen.captions() for name, seen in pictures.items()}
+    truths = {
+        n: seen.truth().to(args.device) for n, seen in pictures.items() if worlds[n].statements
+    }
     network = build(args.size, folder, args.world).to(
         args.device, memory_format=torch.channels_last
     )
@@ -200,34 +246,46 @@ def main(argv: Sequence[str] | None = None) -> Path:
     )
     optimizers = muon_and_adamw(network.named_parameters(), 2e-3, (*outer, "proj", "c_proj"))
 
-    def batch_of(name: str) -> tuple[Tensor, list[str]]:
-        """Return pictures and their captions, then what contradicts these."""
+    def embedded(images: Tensor) -> Tensor:
+        with autocast(args.device):
+            return F.normalize(network.encode_image(images).float(), dim=-1)
+
+    def read(texts: Sequence[str]) -> Tensor:
+        with autocast(args.device):
+            return embed_texts(network, tokenize(list(texts)).to(args.device))
+
+    def batch_of(name: str) -> tuple[Tensor, list[str], np.ndarray]:
+        """Return pictures and their captions, then what contradicts these; the pictures' rows."""
         seen, said = pictures[name], wordings[name]
         rows = rng.choice(len(seen), args.batch, replace=False)
         images = seen.batch(rows, rng.random(args.batch) < 0.5)
         texts = [said[row][rng.integers(len(said[row]))] for row in rows]
         for text in list(texts):
             texts += negatives(worlds[name].contradictions(text), args.hard_negatives, rng)
-        return standardised(noisy(images, rng).to(args.device), side_px), texts
+        images = noisy(images, rng, args.noise).to(args.device)
+        return standardised(images, side_px), texts, rows
 
     def loss_of_step(progress: Progress):
         name = SETS[args.world][progress.step % len(worlds)]
-        images, texts = batch_of(name)
-        words = network.encode_text(tokenize(texts).to(args.device), normalize=True)
+        images, texts, rows = batch_of(name)
+        words, statements = read(texts), worlds[name].statements
         network.logit_scale.data.clamp_(max=MAX_LOGIT_SCALE)
         scale = network.logit_scale.exp()
 
         def loss_of(pictures: Tensor) -> Tensor:
-            shown = network.encode_image(pictures, normalize=True)
-            return contrastive_loss(shown, words.detach(), scale.detach())
+            return contrastive_loss(embedded(pictures), words.detach(), scale.detach())
 
         if args.radius > 0:
             images = adversarial(images, loss_of, args.radius / STD / 2)
-        seen = network.encode_image(images, normalize=True)
+        seen = embedded(images)
         loss = contrastive_loss(seen, words, scale)
         matches = (seen @ words.T).argmax(1) == torch.arange(args.batch, device=words.device)
         numbers = {"loss": loss.item(), "scale": scale.item()}
-        return loss, {**numbers, f"recall_{name}": matches.float().mean().item()}
+        numbers[f"recall_{name}"] = matches.float().mean().item()
+        if statements:
+            told = statement_loss(scale * seen @ read(statements).T, truths[name][rows])
+            loss, numbers["statements"] = loss + told, told.item()
+        return loss, numbers
 
     named = "" if args.world == "scenes" else f"_{args.world}"
     progress = train(
