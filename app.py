@@ -511,7 +511,8 @@ def method_controls(
     named = pack.presets if with_presets else ()
     presets = {PRESETS.get(name, name.capitalize()): name for name in named}
     first = next(iter(presets), "")
-    ticked = workbench.ticked(pack, offered)
+    names = [method.name for method in offered]
+    ticked = pack.ticked(names)
     chosen = gr.CheckboxGroup(
         [(method.title, method.name) for method in offered],
         value=ticked,
@@ -553,7 +554,7 @@ def method_controls(
         return [shown(*key) for key in controls]
 
     def tick(pack_name: str) -> list[str]:
-        return workbench.ticked(page.services_for(pack_name).pack, offered)
+        return page.services_for(pack_name).pack.ticked(names)
 
     def show_settings(picked: list[str]) -> list[Any]:
         return [gr.Accordion(visible=name in picked) for name in accordions]

@@ -119,6 +119,10 @@ class Pack:
         """Return the words this pack knows, None if it knows more than a list can hold."""
         return None if self.vocabulary is None else frozenset(resolve_name(self.vocabulary))
 
+    def ticked(self, offered: Sequence[str]) -> list[str]:
+        """Return which of a tab's methods it starts with: the first, and those beside it."""
+        return [name for name in offered if name == offered[0] or name in self.side_by_side]
+
     def component(self, role: str) -> Component:
         """Return the component with that role.
 

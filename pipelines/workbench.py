@@ -191,11 +191,6 @@ def warm_up(services: Services) -> None:
     threading.Thread(target=load, daemon=True).start()
 
 
-def ticked(pack: Pack, offered: Sequence[Method]) -> list[str]:
-    """Return the names of the methods that a tab starts with: its first and the pack's others."""
-    return [one.name for one in offered if one is offered[0] or one.name in pack.side_by_side]
-
-
 def preset_values(pack: Pack, method: Method, preset: str) -> dict[str, Any]:
     """Return all parameters of a method in a preset of the pack."""
     values = {spec.name: spec.default for spec in params.specs(method.load_params())}

