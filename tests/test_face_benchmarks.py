@@ -175,7 +175,7 @@ def test_the_protocol_runs_to_its_claims(folder, tmp_path):
     assert {"captions, random faces", "captions, average face"} <= settings
     claims = [row["claim"] for row in rows if "claim" in row]
     assert len(claims) == 11
-    assert sum("(captions" in claim for claim in claims) == 4
+    assert sum("captions" in claim for claim in claims) == 4
     assert any("Tables 3 and 4" in claim for claim in claims)
 
 

@@ -143,9 +143,8 @@ def test_a_face_of_ones_own_is_aligned_inverted_and_measured(ffhq):
 
 def test_the_pack_opens_without_directions_and_says_how_to_train_them(ffhq):
     desk = face_sources.first_desk(ffhq, 1)
-    face = desk.face
     assert desk.sliders == [None] * faces.SLOTS
     with pytest.raises(InputError, match=r"Nobody publishes.*training\.latent_mapper"):
-        face_sources.text_slider(ffhq, "a smile", face_sources.MODES[0], face)
+        face_sources.text_slider(ffhq, "a smile", face_sources.modes(ffhq)[0], desk.face_in_hand)
     with pytest.raises(InputError, match=r"Nobody publishes.*training\.lelsd_directions"):
         face_sources.part_slider(ffhq, "hair", "lelsd")

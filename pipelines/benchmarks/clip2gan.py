@@ -29,8 +29,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
 
+from pipelines.benchmarks.clip2gan_judges import Judges, apart, judged, load_judges
 from pipelines.benchmarks.face_judges import BATCH, held_out_faces, rendered, verify
 from pipelines.benchmarks.report import Report, parser
 from pipelines.clip2gan import (
@@ -49,14 +49,10 @@ from pipelines.data.people import IDENTITY
 from pipelines.devices import Device
 from pipelines.method_params import Clip2GanParams
 from pipelines.metrics import face_accuracy
-from pipelines.metrics.frechet import JudgeFeatures
 from pipelines.models.caption_mapper import CaptionMapper
 from pipelines.models.dual_encoder import DualEncoder
-from pipelines.models.face_identity import FaceIdentity
-from pipelines.models.face_judge import FaceJudge, FaceVerdict
 from pipelines.models.inversion import InversionEncoder
 from pipelines.models.latent_mapper import LatentMapper
-from pipelines.models.perceptual import Perceptual
 from pipelines.models.stylegan2 import StyleGAN2
 from pipelines.noise import seeded_noise, sub_seed
 from pipelines.training.common import TOYBOX
@@ -70,22 +66,6 @@ NOISES = {"pictures": ("published", "training", "none"), CAPTIONS: ("published",
 KINDS = {"pictures": "as published", CAPTIONS: CAPTIONS}
 ENOUGH = 0.8  # of named or asked attributes
 VISIBLE = 0.1  # LPIPS from which two results differ visibly
-
-
-@dataclasses.dataclass(frozen=True)
-class Judges:
-    """Networks that took no part in any training, and what they are told of real faces."""
-
-    judge: FaceJudge
-    identity: FaceIdentity
-    perceptual: Perceptual
-    frechet: FrechetInceptionDistance
-
-    def distance(self, images: Tensor) -> float:
-        """Return the Frechet distance of a set of pictures to real ones."""
-        self.frechet.reset()
-        self.frechet.update(images, real=False)
-        return float(self.frechet.compute())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,21 +102,6 @@ def load_models(folder: Path, mapper: Path, device: Device) -> Clip2Gan:
         StyleGAN2.from_folder(folder / "face_stylegan2", device),
         InversionEncoder.from_folder(folder / "face_inversion", device),
         CaptionMapper.from_folder(folder / "caption_mapper", device),
-    )
-
-
-def load_judges(folder: Path, device: Device, real: int) -> Judges:
-    """Return the judges, the Frechet distance told `real` held-out renders."""
-    judge = FaceJudge.from_folder(folder / "face_judge", device)
-    frechet = FrechetInceptionDistance(JudgeFeatures(judge), reset_real_features=False)
-    frechet = frechet.to(device.torch_device)
-    for faces in held_out_faces(3_000_000, real):
-        frechet.update(rendered(faces).to(device.torch_device), real=True)
-    return Judges(
-        judge,
-        FaceIdentity.from_folder(folder / "face_identity_eval", device),
-        Perceptual.from_folder(folder / "lpips_eval", device),
-        frechet,
     )
 
 
@@ -193,21 +158,6 @@ def setting_of(mapper: str, noise: str) -> str:
     if mapper != CAPTIONS:
         return f"noise {noise}"
     return f"{CAPTIONS}, {'average face' if noise == 'none' else 'random faces'}"
-
-
-def judged(judge: FaceJudge, images: Tensor) -> FaceVerdict:
-    """Return the verdict on pictures, on the CPU."""
-    verdict = judge(images)
-    return FaceVerdict(
-        {name: value.cpu() for name, value in verdict.numbers.items()},
-        {name: value.cpu() for name, value in verdict.choices.items()},
-    )
-
-
-def apart(perceptual: Perceptual, images: Tensor, others: Tensor) -> list[float]:
-    """Return the LPIPS of pairs of pictures."""
-    pairs = zip(images.split(BATCH), others.split(BATCH), strict=True)
-    return torch.cat([perceptual.distance(*pair) for pair in pairs]).tolist()
 
 
 def generation(cases: Generation, models: Clip2Gan) -> None:
