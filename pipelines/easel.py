@@ -187,13 +187,13 @@ def examples() -> tuple[LayoutExample, ...]:
             "on the grass", ("a zebra", 0.7, 0.62, 0.4, 0.46),
             ("a yellow tent", 0.26, 0.62, 0.4, 0.4),
         )),
-        LayoutExample("one horse", blobs("in the desert", ("a horse", 0.36, 0.6, 0.5, 0.52))),
-        LayoutExample("a rabbit under a mushroom", blobs(
-            "at night", ("a blue mushroom", 0.5, 0.36, 0.7, 0.36),
-            ("a white rabbit", 0.5, 0.76, 0.3, 0.34),
+        LayoutExample("one bear", blobs("in the snow", ("a purple bear", 0.36, 0.58, 0.42, 0.56))),
+        LayoutExample("a rabbit by a mushroom", blobs(
+            "at night", ("a blue mushroom", 0.3, 0.5, 0.46, 0.56),
+            ("a white rabbit", 0.76, 0.6, 0.26, 0.5),
         )),
         LayoutExample("apple, pear, lemon", blobs(
-            "on the beach", ("a red apple", 0.2, 0.66, 0.3, 0.3),
+            "on the beach", ("a green apple", 0.2, 0.66, 0.3, 0.3),
             ("a green pear", 0.51, 0.62, 0.28, 0.4), ("a lemon", 0.82, 0.68, 0.28, 0.24),
         )),
     )  # fmt: skip
