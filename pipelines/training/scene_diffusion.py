@@ -14,7 +14,7 @@ thousands of steps. The run ends by writing the diffusers folder;
 A machine without the checkpoint goes on from what the pack ships, with new optimizer states:
 
     python -m pipelines.training.scene_diffusion --from-pack --rewarm --half-size-part 0 \
-        --batch 48 --minutes 247
+        --batch 48 --minutes 300
 """
 
 from __future__ import annotations
