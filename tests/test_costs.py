@@ -121,7 +121,7 @@ def test_a_run_teaches_the_meter_and_the_line_says_so(watched_cache, untrained_p
 
 
 def test_weights_are_counted_in_the_number_format_of_the_device(untrained_pack, tmp_path):
-    half = Device("cpu", torch.device("cpu"), torch.bfloat16)
+    half = Device("cpu", torch.device("cpu"), torch.float16)  # in which nothing is frozen
     scenes = untrained_pack.component("latent_diffusion")
     model = LatentDiffusion.from_folder(scenes.locate(), half)
     networks = (model.vae, model.text_encoder, model.unet)
