@@ -1646,11 +1646,11 @@ def faces_tab(page: Page) -> None:
         return desk, functools.partial(face_sources.refined, services, face, built(data))
 
     def add_text(data: View) -> View:
-        desk = board.desk(data)
-        slider = face_sources.text_slider(
-            board.services(data), data[wish], data[mode], desk.face_in_hand
-        )
-        return {**board.added(desk, slider), wish: ""}
+        desk, services, said = board.desk(data), board.services(data), data[wish]
+        slider = face_sources.text_slider(services, said, data[mode], desk.face_in_hand)
+        # words that nobody knows stay, and with them the notice that names them
+        left = said if face_sources.unknown_words(services.pack, said) else ""
+        return {**board.added(desk, slider), wish: left}
 
     def add_known(data: View) -> View:
         desk = board.desk(data)

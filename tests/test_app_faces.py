@@ -141,6 +141,9 @@ def test_sliders_are_added_and_removed(served):
     added = visitor.event("add_text", wish="a person with a red hat")
     assert added["face_slider_2"]["label"] == "a person with a red hat"
     assert added["face_slider_2"]["value"] == pytest.approx(1.0)
+    assert added["wish"] == ""
+    strange = visitor.event("add_text", wish="a flamingo")
+    assert strange["wish"] == "a flamingo"  # its notice goes with the text of the box
     visitor.event("remove")
     again = visitor.event("add_known", part="skin", **{"Found by": "random"})
     assert again["face_slider_0"]["label"] == "skin · Random"
