@@ -187,7 +187,7 @@ def examples() -> tuple[LayoutExample, ...]:
             "on the grass", ("a zebra", 0.7, 0.62, 0.4, 0.46),
             ("a yellow tent", 0.26, 0.62, 0.4, 0.4),
         )),
-        LayoutExample("one bear", blobs("in the snow", ("a purple bear", 0.36, 0.58, 0.42, 0.56))),
+        LayoutExample("one castle", blobs("on the beach", ("a castle", 0.4, 0.6, 0.6, 0.5))),
         LayoutExample("a rabbit by a mushroom", blobs(
             "at night", ("a blue mushroom", 0.3, 0.5, 0.46, 0.56),
             ("a white rabbit", 0.76, 0.6, 0.26, 0.5),
