@@ -14,6 +14,8 @@ from pipelines.model_cache import ModelCache
 def lab(untrained_pack, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flexit, "REFERENCES", 1)
+        # untrained networks move a picture by less than bfloat16, some CPUs' own format, can show
+        patch.setenv("SEMEDIT_DTYPE", "float32")
         path = tmp_path_factory.mktemp("flexit") / "flexit.jsonl"
         yield flexit.prepared(untrained_pack, Report("flexit", seed=0, path=path), 2, 0, 2)
 
@@ -34,9 +36,8 @@ def test_every_regulariser_acts_alone_whatever_the_packs_defaults(lab):
     values, claims = measured(lab, "regularisers")
     settings = ["no regulariser", "all regularisers, as published"]
     settings += [f"{name} alone" for name in flexit.PUBLISHED]
-    metrics = ("lpips", "clip_score", "csfid")  # untrained networks move by the last digits only
-    moved = [tuple(values[one, "flexit", setting] for one in metrics) for setting in settings]
-    assert len(set(moved)) == len(moved)
+    far = [values["lpips", "flexit", setting] for setting in settings]
+    assert len(set(far)) == len(far)
     assert len(claims) == 1
 
 
