@@ -358,15 +358,29 @@ def window_values(window: images.Window = images.CENTRE) -> tuple[Any, ...]:
     return tuple(params.to_dict(window).values())
 
 
+def window_controls(page: Page, photo: Photo) -> list[gr.components.Component]:
+    """Build what says which square of a picture is worked on, and shows it; return the sliders."""
+    with gr.Accordion("Which part is worked on", open=False) as part:
+        line = gr.HTML()
+        view = gr.Image(height=200, show_label=False, buttons=[], elem_classes="view", **STILL)
+        window = [parameter_control(one, one.default) for one in params.specs(images.Window)]
+
+    def show_window(picture: Image.Image | None, pack_name: str, *values: float) -> Any:
+        if picture is None:
+            return None, ""
+        chosen, size_px = built_window(values), page.services_for(pack_name).pack.resolution_px
+        told = sentences.window(images.fit(picture, size_px, chosen)[1])
+        return views.square_of(picture, chosen), told
+
+    for trigger in (part.expand, photo.change, page.menu.change, *(one.change for one in window)):
+        page.quiet(trigger, show_window, [photo, page.menu, *window], [view, line])
+    return window
+
+
 def picture_controls(page: Page) -> list[Any]:
     """Build picture, toy scene and texts, with the notice about unknown words."""
     photo = Photo(label="Picture", height=200, elem_classes="photo", **PHOTO)
-    with gr.Accordion("Which part is worked on", open=False) as part:
-        window_line = gr.HTML()
-        window_view = gr.Image(
-            height=200, show_label=False, buttons=[], elem_classes="view", **STILL
-        )
-        window = [parameter_control(one, one.default) for one in params.specs(images.Window)]
+    window = window_controls(page, photo)
     with gr.Row(equal_height=True, elem_classes="compact"):
         new_toy = gr.Button("New toy scene from number", size="md", scale=2, min_width=150)
         toy_seed = gr.Number(
@@ -386,13 +400,6 @@ def picture_controls(page: Page) -> list[Any]:
         filled = toy.image, f"toy-{seed}", examples.caption(toy.scene), "", *window_values()
         return *filled, (seed + 1) % MAX_SEED
 
-    def show_window(picture: Image.Image | None, pack_name: str, *values: float) -> Any:
-        if picture is None:
-            return None, ""
-        chosen, size_px = built_window(values), page.services_for(pack_name).pack.resolution_px
-        line = sentences.window(images.fit(picture, size_px, chosen)[1])
-        return views.square_of(picture, chosen), line
-
     def name_picture(picture: Image.Image | None, session: Session) -> str:
         return session.known(picture)[0] if picture else ""
 
@@ -407,8 +414,6 @@ def picture_controls(page: Page) -> list[Any]:
         new_toy.click, toy_scene, [toy_seed, page.session],
         [photo, name, source, target, *window, toy_seed],
     )  # fmt: skip
-    for trigger in (part.expand, photo.change, page.menu.change, *(one.change for one in window)):
-        page.quiet(trigger, show_window, [photo, page.menu, *window], [window_view, window_line])
     page.quiet(photo.change, name_picture, [photo, page.session], name)
     for box in (source, target, page.menu):
         page.quiet(box.change, name_unknown, [source, target, page.menu], notice)
@@ -1096,6 +1101,7 @@ def painting_tab(page: Page) -> None:
             with gr.Accordion("Start from a picture", open=False, elem_id="backdrop"):
                 gr.Markdown("What is not painted stays as it is: put something into a picture.")
                 photo = Photo(label="Picture", height=160, elem_classes="photo", **PHOTO)
+                window = window_controls(page, photo)
             with gr.Row(equal_height=True, elem_classes="compact"):
                 new_toy = gr.Button("Layout of toy scene number", size="md", scale=2, min_width=150)
                 toy_seed = gr.Number(
@@ -1212,7 +1218,8 @@ def painting_tab(page: Page) -> None:
             for name in picked
         ]
         checked = workbench.checked_seed(data[seed], data[is_random])
-        return PaintOrder(layout, checked, tasks, data[photo])
+        square = built_window([data[control] for control in window])
+        return PaintOrder(layout, checked, tasks, data[photo], square)
 
     @polite
     def painted_layout(data: Mapping[Any, Any]) -> Layout:
@@ -1250,11 +1257,13 @@ def painting_tab(page: Page) -> None:
         return load(read_layout(path), session)
 
     # The editor leaves the page and comes back: see Mask inspect.
-    def set_backdrop(picture: Image.Image | None, value: dict[str, Any] | None) -> Any:
+    def set_backdrop(
+        picture: Image.Image | None, value: dict[str, Any] | None, *values: float
+    ) -> Any:
         value = value or {}
         if picture is None and value.get("background") is None:
             return gr.skip()
-        square = picture and images.fit(picture, easel.CANVAS_PX)[0]
+        square = picture and images.fit(picture, easel.CANVAS_PX, built_window(values))[0]
         layers = value.get("layers") or [blank_layer]
         return gr.ImageEditor(
             value={"background": square, "layers": layers, "composite": None}, visible=False
@@ -1273,8 +1282,8 @@ def painting_tab(page: Page) -> None:
         return close_up(session.paintings[event.index])
 
     everything = {
-        page.session, page.menu, painter, photo, prompt, *words, *strengths, seed, is_random,
-        chosen, *controls.values(),
+        page.session, page.menu, painter, photo, *window, prompt, *words, *strengths, seed,
+        is_random, chosen, *controls.values(),
     }  # fmt: skip
     fillable = [painter, photo, prompt, *words, *strengths]
     closer = [result, maps, download, recipe]
@@ -1286,8 +1295,9 @@ def painting_tab(page: Page) -> None:
     page.quiet(page.tab["paint"].select, bring_easel_back, None, painter)
     pen.change(None, pen, None, js=TAKE_PEN, api_visibility="private")
     page.quiet(save.click, save_layout, {painter, prompt, *words, *strengths}, saved)
-    moved = page.quiet(photo.change, set_backdrop, [photo, painter], painter)
-    page.quiet(moved.then, bring_easel_back, None, painter)
+    for trigger in (photo.change, *(one.change for one in window)):
+        moved = page.quiet(trigger, set_backdrop, [photo, painter, *window], painter)
+        page.quiet(moved.then, bring_easel_back, None, painter)
     filled = page.quiet(strip.select, load_example, page.session, fillable)
     loaded = page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
     follow_costs(page, cost_line, chosen, controls, [painted.then, loaded.then], words)
@@ -2169,6 +2179,11 @@ def public_endpoints(page: Page) -> None:
 
     services_for = polite(page.services_for)
 
+    def window_of(values: Any) -> images.Window:
+        if not isinstance(values or {}, dict):
+            raise InputError("The window must be an object with across, down and size.")
+        return params.build(images.Window, values or {})
+
     @polite
     def task_of(services: Services, method: str, parameters: Any, tab: str = "text_edit") -> Task:
         if not isinstance(parameters or {}, dict):
@@ -2179,7 +2194,7 @@ def public_endpoints(page: Page) -> None:
     @polite
     def paint_order(
         file: str | None, prompt: str, words: Any, task: Task, seed: float,
-        picture: Image.Image | None,
+        picture: Image.Image | None, window: Any,
     ) -> PaintOrder:  # fmt: skip
         if file is None:
             raise InputError("Please send a label map, or a picture that was painted here.")
@@ -2188,19 +2203,22 @@ def public_endpoints(page: Page) -> None:
             workbench.checked_seed(seed),
             [task],
             picture,
+            window_of(window),
         )
 
     def paint(
         layout: str | None, prompt: str, words: Any, method: str, seed: float, parameters: Any,
-        pack: str, picture: Image.Image | None = None, request: gr.Request = None,
+        pack: str, picture: Image.Image | None = None, window: Any = None,
+        request: gr.Request = None,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """Paint a layout file; `words` has one text for each segment, none keeps the file's own.
 
-        With a picture, only its painted parts change. `pack` is a name that /packs lists.
+        With a picture, only its painted parts change; `window`, as for /edit, says which square of
+        it the layout is of. `pack` is a name that /packs lists.
         """
         services = services_for(pack)
         task = task_of(services, method, parameters, "layouts")
-        order = paint_order(layout, prompt, words, task, seed, picture)
+        order = paint_order(layout, prompt, words, task, seed, picture, window)
 
         def finished(order: PaintOrder) -> tuple[Any, ...]:
             one = order.results[0]
@@ -2253,11 +2271,9 @@ def public_endpoints(page: Page) -> None:
         session: Session,
     ) -> Order:  # fmt: skip
         image = workbench.checked_inputs(image, texts[1])
-        if not isinstance(window or {}, dict):
-            raise InputError("The window must be an object with across, down and size.")
         return Order(
             image, texts[0] or "", texts[1], workbench.checked_seed(seed), [task], session,
-            window=params.build(images.Window, window or {}),
+            window=window_of(window),
         )  # fmt: skip
 
     def edit(
@@ -2344,7 +2360,7 @@ def public_endpoints(page: Page) -> None:
         [edited, mask, report], api_name="edit", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(
-        trigger.click, paint, [layout, source, words, name, seed, values, pack, picture],
+        trigger.click, paint, [layout, source, words, name, seed, values, pack, picture, window],
         [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(

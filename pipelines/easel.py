@@ -22,7 +22,7 @@ from pipelines.errors import InputError
 from pipelines.examples import Toy
 from pipelines.layouts import SMALLEST_PART, Layout, Segment, check_layout, nearest_labels
 from pipelines.leases import models_for
-from pipelines.params import build
+from pipelines.params import build, to_dict
 from pipelines.registry import Method
 from pipelines.results import OnStep, Step
 from pipelines.workbench import Services, Task
@@ -65,14 +65,15 @@ class PaintOrder:
     that had some.
 
     Attributes:
-        picture: RGB, any size; then methods that can change the painted segments of it alone, whose
-            square the layout is painted on.
+        picture: RGB, any size; then methods that can change the painted segments of it alone.
+        window: the square of it that the layout is painted on.
     """
 
     layout: Layout
     seed: int
     tasks: Sequence[Task]
     picture: Image.Image | None = None
+    window: images.Window = images.CENTRE
     doing: str = ""
     seen: npt.NDArray[np.float32] | None = None
     notes: list[str] = field(default_factory=list)
@@ -225,8 +226,10 @@ def carry_out(services: Services, order: PaintOrder, on_step: OnStep) -> PaintOr
             took = made.network_evaluations, seconds
             services.meter.note(services.pack.name, one.method, one.values, *took)
             square = images.to_pil(made.images)[0]
-            image = pasted(order, square) if "initial" in more else square
-            looked_at, _ = images.fit(image, model.resolution)
+            is_pasted = "initial" in more
+            image = pasted(order, square) if is_pasted else square
+            window = order.window if is_pasted else images.CENTRE
+            looked_at, _ = images.fit(image, model.resolution, window)
             recipe = recipe_of(services, model, order, one, image)
             name = f"{layout.text} {one.title} seed {order.seed}"
             order.results.append(
@@ -254,7 +257,7 @@ def further(
     """
     with models_for(services.cache, services.pack, method, {}) as more:
         if order.picture is not None and "initial" in method.takes:
-            square, _ = images.fit(order.picture, model.resolution)
+            square, _ = images.fit(order.picture, model.resolution, order.window)
             more["initial"] = images.to_tensor([square], model.resolution).to(model.device)
         elif order.picture is not None:
             order.notes.append(f"{method.title} cannot start from a picture; it paints a new one.")
@@ -264,10 +267,10 @@ def further(
 def pasted(order: PaintOrder, square: Image.Image) -> Image.Image:
     """Return the order's picture with the painted segments of `square` in it, the rest as it was.
 
-    Painting and result are both of the picture's central square.
+    Painting and result are both of the picture's square that `order.window` says.
     """
     assert order.picture is not None
-    fitted, placement = images.fit(order.picture, square.width)
+    fitted, placement = images.fit(order.picture, square.width, order.window)
     mask = (order.layout.labels > 0).astype(np.float32)
     return images.paste(order.picture, square, images.resize_mask(mask, fitted.size), placement)
 
@@ -352,6 +355,7 @@ def recipe_of(
         "method": one.method.name,
         **recipe_of_layout(order.layout),
         "initial": order.picture and recipes.fingerprint(order.picture),
+        "window": order.picture and to_dict(order.window),
         "seed": order.seed,
         "parameters": dict(one.values),
         **recipes.made_with(services.pack.name, model),

@@ -41,7 +41,15 @@ def test_a_painting_carries_a_recipe_that_paints_its_bytes_again(client, tmp_pat
     before, after = (np.asarray(Image.open(path).convert("RGB")) for path in (photo, kept))
     assert (before[:, :10] == after[:, :10]).all()  # beyond the central square
     assert (before != after).any()
+    right, report = paint(
+        tmp_path / "labels.png", words=words, picture=handle_file(photo), window={"across": 1.0}
+    )
+    assert report["recipe"]["window"] == {"across": 1.0, "down": 0.5, "size": 1.0}
+    moved = np.asarray(Image.open(right).convert("RGB"))
+    assert (before[:, :20] == moved[:, :20]).all()
+    assert (before[:, 80:] != moved[:, 80:]).any()
     for options, phrase in (
+        ({"words": words, "window": [1]}, "across, down and size"),
         ({}, "has no words"),
         ({"words": ["a tree"]}, "list of as many texts"),
         ({"words": [1, 2]}, "list of as many texts"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from pipelines import easel, recipes
+from pipelines import easel, images, params, recipes
 from pipelines.data.captions import parse
 from pipelines.errors import Cancelled, InputError
 from pipelines.examples import examples as toys
@@ -105,17 +105,20 @@ def test_a_recipe_paints_the_same_bytes_again(services):
     assert recipes.fingerprint(second.picture.convert("RGB")) == recipe["result"]
 
 
-def test_what_is_not_painted_stays_as_it_is(services):
+@pytest.mark.parametrize(
+    ("window", "left"), [(images.CENTRE, 50), (images.Window(across=1.0), 100)]
+)
+def test_what_is_not_painted_stays_as_it_is(services, window, left):
     wide = toys()[0].toy.image.resize((300, 200))
     layout = easel.examples()[2].layout
-    done = easel.carry_out(
-        services, order(layout, "zestguide", "plain_sampling", picture=wide), lambda step: None
-    )
+    one = order(layout, "zestguide", "plain_sampling", picture=wide)
+    one.window = window
+    done = easel.carry_out(services, one, lambda step: None)
     kept, new = (one.picture for one in done.results)
     assert kept.size == wide.size
     inside = np.zeros((200, 300), bool)
     square = Image.fromarray(layout.labels > 0).resize((200, 200))
-    inside[:, 50:250] = np.asarray(square)
+    inside[:, left : left + 200] = np.asarray(square)
     grown = np.asarray(Image.fromarray(inside).filter(ImageFilter.MaxFilter(9)))
     changed = (np.asarray(kept) != np.asarray(wide)).any(-1)
     assert changed[inside].mean() > 0.9
@@ -123,6 +126,7 @@ def test_what_is_not_painted_stays_as_it_is(services):
     assert new.size == (128, 128)
     assert any("Plain sampling cannot start from a picture" in note for note in done.notes)
     assert done.results[0].recipe["initial"] == recipes.fingerprint(wide)
+    assert done.results[0].recipe["window"] == params.to_dict(window)
 
 
 def test_the_maps_are_told_while_it_runs(services):
