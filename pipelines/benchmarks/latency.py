@@ -3,7 +3,8 @@
     python -m pipelines.benchmarks latency --n 5 --json assets/results/latency.jsonl
 
 Every variant edits the same n pictures in turn, so that a slow moment of the machine falls on all,
-in the number format that the app computes in here (`devices.pick`).
+in the number format that the app computes in here (`devices.pick`); diffusers in that one too, with
+channels last as our networks have them, and once more as it comes: in float32.
 diffusers gets the latents ready-made (its encoder call does not know AutoencoderTiny), which
 spares it ten encodings. Both take 50 steps, encoding ratio 0.8, 10 maps, guidance 3.
 The second edit of a picture has another target text than the first, the third another ratio.
@@ -54,12 +55,17 @@ def ours(
     return edit
 
 
-def diffusers_edit(pipeline: Any, model: LatentDiffusion, counted: list[int]) -> Edit:
+def diffusers_edit(
+    model: LatentDiffusion, folder: str, dtype: torch.dtype, layout: torch.memory_format
+) -> Edit:
     """Return diffusers' own three calls: mask, inversion, masked decoding."""
+    counted = [0]
+    pipeline = diffusers_pipeline(folder, dtype, counted)
+    pipeline.unet.to(memory_format=layout)
 
     def edit(batch: Batch) -> int:
         counted[0] = 0
-        latents0 = model.encode_images(batch.images).to(model.dtype)
+        latents0 = model.encode_images(batch.images).to(dtype)
         generator = torch.Generator().manual_seed(batch.seeds[0])
         mask = pipeline.generate_mask(
             image=latents0,
@@ -103,7 +109,6 @@ def diffusers_pipeline(folder: str, dtype: torch.dtype, counted: list[int]) -> A
     pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     pipeline.inverse_scheduler = DDIMInverseScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
-    pipeline.unet.to(memory_format=torch.channels_last)
 
     def count(_: Any, args: tuple[Tensor, ...]) -> None:
         counted[0] += len(args[0])
@@ -119,16 +124,20 @@ def peak_mib(variant: str) -> float:
     return float(json.loads(output.splitlines()[-1]))
 
 
-def edits_of(pack: Pack, model: LatentDiffusion, folder: str) -> dict[str, Edit]:
-    """Return the variants that need no preparation, by name."""
+UNPREPARED = ("diffusers", "diffusers_float32", "faithful", "fast")
+"""Variants that need no earlier edit of the picture."""
+
+
+def edit_of(name: str, pack: Pack, model: LatentDiffusion, folder: str) -> Edit:
+    """Return one of UNPREPARED, with nothing loaded for the others."""
     base = {"strength": RATIO, "num_maps": MAPS, "guidance_scale": GUIDANCE}
-    counted = [0]
-    pipeline = diffusers_pipeline(folder, model.dtype, counted)
-    return {
-        "diffusers": diffusers_edit(pipeline, model, counted),
-        "faithful": ours(model, {**base, "num_steps": STEPS, "solver": "ddim"}),
-        "fast": ours(model, {**base, **fast(pack)}),
-    }
+    if name == "diffusers":
+        return diffusers_edit(model, folder, model.dtype, torch.channels_last)
+    if name == "diffusers_float32":
+        return diffusers_edit(model, folder, torch.float32, torch.contiguous_format)
+    if name == "faithful":
+        return ours(model, {**base, "num_steps": STEPS, "solver": "ddim"})
+    return ours(model, {**base, **fast(pack)})
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -137,17 +146,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     from pipelines.packs import find
 
     options = parser(__doc__, n=5)
-    options.add_argument("--peak-of", choices=("diffusers", "faithful", "fast"))
+    options.add_argument("--peak-of", choices=UNPREPARED)
     args = options.parse_args(argv)
     pack, device = find("toybox"), pick()
     folder = pack.component("latent_diffusion").locate()
     model = LatentDiffusion.from_folder(folder, device)
     batches = render_batches_of_one(args.n, args.seed)
-    edits = edits_of(pack, model, str(folder))
     if args.peak_of:
-        edits[args.peak_of](batches[0])
+        edit_of(args.peak_of, pack, model, str(folder))(batches[0])
         print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
         return
+    edits = {name: edit_of(name, pack, model, str(folder)) for name in UNPREPARED}
     report = Report("latency", seed=args.seed, path=args.json)
     report.provenance.update(model=model.fingerprint, threads=torch.get_num_threads())
     report.provenance["dtype"] = str(model.dtype).removeprefix("torch.")
@@ -160,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         edits["second_edit"](batch)
     seconds: dict[str, list[float]] = {name: [] for name in edits}
     evaluations: dict[str, int] = {}
-    for name in ("diffusers", "faithful", "fast"):
+    for name in UNPREPARED:
         edits[name](batches[0])  # warm-up
     for batch in batches:
         for name, edit in edits.items():
@@ -172,10 +181,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         medians[name] = sorted(row)[len(row) // 2]
         report.add("seconds", name, row)
         report.add("unet_evaluations", name, float(evaluations[name]))
-    for name in ("diffusers", "faithful", "fast"):
+    for name in UNPREPARED:
         report.add("peak_mib", name, peak_mib(name))
     ratios = {
         "ratio_to_diffusers": ("faithful", "diffusers", 0.6),
+        "ratio_to_diffusers_float32": ("faithful", "diffusers_float32", 0.6),
         "ratio_fast_to_faithful": ("fast", "faithful", 1 / 2.5),
         "ratio_second_edit": ("second_edit", "fast", 1 / 2),
         "ratio_third_edit": ("third_edit", "fast", 1 / 2),
