@@ -1,8 +1,8 @@
 """Train the generator of clay faces: a StyleGAN2, on a CPU after a warm start.
 
-    python -m pipelines.training.face_stylegan --mapping-minutes 8 --warm-start-minutes 30
+    python -m pipelines.training.face_stylegan --mapping-minutes 8 --warm-start-minutes 48
         --minutes 0 --batch 8 --compile                                 (only the warm start)
-    python -m pipelines.training.face_stylegan --mapping-minutes 8 --warm-start-minutes 30
+    python -m pipelines.training.face_stylegan --mapping-minutes 8 --warm-start-minutes 48
         --minutes 120 --anchor 0.3 --batch 8 --compile
     python -m pipelines.training.face_stylegan --minutes 120 --batch 64       (on a GPU, plain)
 
@@ -36,6 +36,7 @@ from pipelines.training.common import (
     TOYBOX,
     Average,
     Progress,
+    autocast,
     descend,
     parser,
     run,
@@ -211,6 +212,7 @@ class Trainer:
             loss_of_step=loss_of_step,
             decay_from=0.4,
         )
+        self.average.module.mapping_net.load_state_dict(mapping.state_dict())
 
     def warm_up(self) -> None:
         """Regress the renderer from attributes: the synthesis."""
@@ -223,7 +225,9 @@ class Trainer:
 
         def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
             rows = self.rows()
-            loss, l1 = self.regression(painted(wanted_w(self.codes_of(rows), w_dim)), rows)
+            with autocast(self.args.device):
+                images = painted(wanted_w(self.codes_of(rows), w_dim))
+            loss, l1 = self.regression(images.float(), rows)
             return loss, {"loss": loss.item(), "l1": l1.item()}
 
         args = copy.copy(self.args)
@@ -368,8 +372,8 @@ def main(argv: Sequence[str] | None = None) -> Path:
     is_begun = (args.work / "face_stylegan.pt").exists() and not args.fresh
     is_warm = args.warm_start_minutes > 0 or args.warm_start_steps is not None
     if is_warm and not is_begun:
-        trainer.lay_out()
         trainer.warm_up()
+        trainer.lay_out()
     progress = trainer.compete()
     folder = args.out or TOYBOX / "face_stylegan2"
     generator = trainer.average.module.cpu()
