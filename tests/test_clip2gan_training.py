@@ -168,6 +168,25 @@ def test_a_red_hat_needs_a_hat_and_any_hat_will_do():
     assert caption_mapper.edited(beanie, model, "a person wearing a cap").hat == "cap"
 
 
+def test_a_mapper_reads_small_differences_like_large_ones_saved_or_not(tmp_path):
+    drawn = torch.Generator().manual_seed(0)
+    spreads = torch.tensor([0.3, 0.03, 0.01, 0.001])
+    mixed = torch.linalg.qr(torch.randn(4, 4, generator=drawn))[0]
+    embeds = 0.4 + (torch.randn(5000, 4, generator=drawn) * spreads) @ mixed
+    mapper = seeded(CaptionMapper, 4, 3, depth=2, width=8)
+    mapper.read_along(embeds)
+    read = (embeds - mapper.centre) @ mapper.axes
+    widths = read.std(0).sort().values
+    torch.testing.assert_close(widths[1:], torch.ones(3), atol=0.01, rtol=0)
+    assert 0.4 < widths[0] < 0.6  # half of NARROWEST: no rounding is blown up
+    nn.init.normal_(mapper.layers[-1].weight)
+    for layer in mapper.layers:
+        layer.half().float()
+    mapper.save(tmp_path)
+    again = CaptionMapper.from_folder(tmp_path, CPU)
+    assert torch.equal(again(embeds[:9], torch.ones(9, 3)), mapper(embeds[:9], torch.ones(9, 3)))
+
+
 def test_the_mapper_of_captions_starts_still_learns_and_resumes(work, networks, tmp_path):
     clip = Path(networks[1]).parent / "clip"
     big = seeded(StyleGAN2, replace(tiny_generator().config, z_dim=64, w_dim=128))

@@ -1,6 +1,6 @@
 """Train the mapper that reads captions: a face's code and a text, to the code of the true edit.
 
-    python -m pipelines.training.caption_mapper --minutes 3
+    python -m pipelines.training.caption_mapper --minutes 12
 
 Not CLIP2GAN's own training, which sees pictures alone (`training.latent_mapper`), but a second mode
 beside it, for a generator that started from renders: it knows where any face of the world lies in
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     options = parser(__doc__)
     options.add_argument("--clip", type=Path, default=TOYBOX / "clip_faces")
     options.add_argument("--generator", type=Path, default=TOYBOX / "face_stylegan2")
-    options.add_argument("--edits", type=int, default=40_000, help="drawn before training")
+    options.add_argument("--edits", type=int, default=80_000, help="drawn before training")
     options.add_argument("--width", type=int, default=512)
     options.set_defaults(batch=512)
     args = options.parse_args(argv)
@@ -137,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     spread, sizes = start.std(0), moves.square().mean(1)
     sizes = sizes.clamp(min=SMALLEST * sizes.mean())
     mapper = CaptionMapper(clip.dim, w_dim, width=args.width, clip=clip.name).to(args.device)
+    mapper.read_along(embeds)
 
     def loss_of_step(progress: Progress) -> tuple[Tensor, dict[str, float]]:
         rows = torch.randint(len(start), (args.batch,), device=start.device)
