@@ -29,6 +29,7 @@ from pipelines.training.common import (
     TOYBOX,
     Average,
     Progress,
+    autocast,
     descend,
     fraction_of,
     parser,
@@ -105,7 +106,9 @@ def warm_up(
         rows = rng.integers(len(faces), size=args.batch)
         images = disturb(faces.batch(rows, np.zeros(len(rows), bool)), rng).to(args.device)
         target = wanted[torch.from_numpy(rows).to(wanted.device)]
-        missed = (encoder(images, 0)[:, 0] - target).square().mean() / wanted.var()
+        with autocast(args.device):
+            found = encoder(images, 0)[:, 0]
+        missed = (found.float() - target).square().mean() / wanted.var()
         return missed, {"missed": missed.item()}
 
     shorter = copy.copy(args)
@@ -156,8 +159,9 @@ def main(argv: Sequence[str] | None = None) -> Path:
     def step(progress: Progress) -> dict[str, float]:
         images = batch()
         stage = stage_at(fraction_of(args, progress), config.w_layers)
-        codes = encoder(images, stage)
-        made = like.generator.synthesis(codes)
+        with autocast(args.device):
+            codes = encoder(images, stage).float()
+            made = like.generator.synthesis(codes).float()
         losses = like.losses(like.sized(images), made)
         losses["offsets"] = offset_loss(codes)
         losses["adversarial"] = F.softplus(-discriminator(codes.flatten(0, 1))).mean()
