@@ -24,6 +24,7 @@ BENCHMARKS = {
     "retrieval": "recall and speed of the compressed index, and of the slider of Retrieval",
     "segmenter": "mean IoU of the segmentation network on held-out renders",
     "simat": "SIMAT's claims on the toy retrieval set",
+    "sliders": "do Face sliders answer in time, and how long a direction trains",
     "zestguide": "do layout methods paint what was painted",
     "tables": "write the tables of README and the cards from assets/results",
     "solvers": "error of the fast solver against 1000 DDIM steps, both directions",

@@ -73,6 +73,7 @@ BENCHMARKS = {
     "simat": "Retrieval",
     "clip2gan": "CLIP2GAN",
     "lelsd": "LELSD",
+    "sliders": "Face sliders",
     "latency": "Speed",
     "photo": "Published sizes",
     "page": "The page",
