@@ -19,7 +19,15 @@ from torch.nn import functional as F
 
 from pipelines.data.faces import CHOICES, RANGES, Face, hidden_by
 from pipelines.models.face_judge import FaceJudge
-from pipelines.training.common import TOYBOX, Average, Progress, parser, train, write_json
+from pipelines.training.common import (
+    TOYBOX,
+    Average,
+    Progress,
+    autocast,
+    parser,
+    train,
+    write_json,
+)
 from pipelines.training.face_data import FaceSet, attribute_values
 from pipelines.training.muon import muon_and_adamw
 from pipelines.training.scene_judge import IGNORED, disturb
@@ -83,7 +91,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
         images = disturb(faces.batch(rows, flips), rng).to(args.device)
         wanted = mirrored(numbers[torch.from_numpy(rows)], torch.from_numpy(flips))
         values = indices[torch.from_numpy(rows)].to(args.device)
-        loss = judge_loss(judge.fractions(images), wanted.to(args.device), values)
+        with autocast(args.device):
+            fractions, logits = judge.fractions(images)
+        answers = fractions.float(), [scores.float() for scores in logits]
+        loss = judge_loss(answers, wanted.to(args.device), values)
         return loss, {"loss": loss.item()}
 
     progress = train(
