@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -26,6 +25,7 @@ import torch
 from torch import Tensor
 
 from pipelines.benchmarks.diffedit import Batch, draw_queries, fast, render_batches
+from pipelines.benchmarks.memory import peak_mib
 from pipelines.benchmarks.report import Report, parser
 from pipelines.diffedit import diffedit
 from pipelines.memo import Memo
@@ -117,7 +117,7 @@ def diffusers_pipeline(folder: str, dtype: torch.dtype, counted: list[int]) -> A
     return pipeline
 
 
-def peak_mib(variant: str) -> float:
+def peak_of(variant: str) -> float:
     """Return the peak resident memory of a process that loads everything and edits once."""
     command = [sys.executable, "-m", "pipelines.benchmarks.latency", "--peak-of", variant]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     batches = render_batches_of_one(args.n, args.seed)
     if args.peak_of:
         edit_of(args.peak_of, pack, model, str(folder))(batches[0])
-        print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+        print(json.dumps(peak_mib(device)))
         return
     edits = {name: edit_of(name, pack, model, str(folder)) for name in UNPREPARED}
     report = Report("latency", seed=args.seed, path=args.json)
@@ -182,7 +182,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         report.add("seconds", name, row)
         report.add("unet_evaluations", name, float(evaluations[name]))
     for name in UNPREPARED:
-        report.add("peak_mib", name, peak_mib(name))
+        report.add("peak_mib", name, peak_of(name))
     ratios = {
         "ratio_to_diffusers": ("faithful", "diffusers", 0.6),
         "ratio_to_diffusers_float32": ("faithful", "diffusers_float32", 0.6),

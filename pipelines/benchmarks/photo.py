@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import tempfile
 import time
@@ -43,6 +42,7 @@ from transformers import (
 from pipelines import devices
 from pipelines.benchmarks.diffedit import Batch, draw_queries
 from pipelines.benchmarks.latency import diffusers_edit, ours
+from pipelines.benchmarks.memory import peak_mib
 from pipelines.benchmarks.report import Report, parser
 from pipelines.devices import Device
 from pipelines.layouts import Layout, Segment
@@ -193,18 +193,6 @@ def flexit_run(shape: str, clips: Sequence[str], steps: int, device: Device) -> 
     given = space, pictures, [SOURCE], [TARGET], params
     models = {"clips": encoders, "perceptual": distance}
     return lambda: method.load()(*given, seeds=[0], **models).network_evaluations
-
-
-def peak_mib(device: Device) -> float:
-    """Return the peak memory since it was last asked: of the GPU, or of the process on a CPU."""
-    if device.name == "cuda":
-        peak = torch.cuda.max_memory_allocated() / 2**20
-        torch.cuda.reset_peak_memory_stats()
-        return peak
-    told = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.M)
-    assert told is not None
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: forget the peak
-    return int(told[1]) / 2**10
 
 
 def timed(run: Callable[[], int], device: Device) -> tuple[float, int]:

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,9 +31,11 @@ import torch
 from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
+from pipelines.benchmarks.memory import peak_mib
 from pipelines.benchmarks.report import Report, parser
 from pipelines.data.captions import caption, describe
 from pipelines.data.scenes import CLASSES, Render, Scene, render, sample_scene
+from pipelines.devices import pick
 from pipelines.layouts import Layout, Segment
 from pipelines.metrics.frechet import JudgeFeatures
 from pipelines.metrics.scene_accuracy import things_right
@@ -301,13 +302,11 @@ def cost(
         ours < theirs,
         f"{ours:.2f} against {theirs:.2f} times plain DDIM",
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    report.add("peak_mib", "all methods", peak, setting="whole process")
+    report.add("peak_mib", "all methods", peak_mib(pick()), setting="whole process")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the parts asked for."""
-    from pipelines.devices import pick
     from pipelines.packs import find
 
     parts = ("headline", "ablations", "cost")
