@@ -24,7 +24,7 @@ from pipelines.models.latent_mapper import SLOPE
 from pipelines.models.storage import load_module, nbytes_of, save_module
 
 NARROWEST = 2e-3
-"""Standard deviation that no axis of embeddings counts below: beneath it is rounding."""
+"""Standard deviation that no axis of embeddings counts below, lest rounding be blown up."""
 
 
 class CaptionMapper(nn.Module):
