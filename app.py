@@ -643,6 +643,12 @@ def text_edit_tab(page: Page) -> None:
                 elem_classes="strip wide titled", **STRIP,
             )  # fmt: skip
             table = gr.HTML(elem_id="numbers")
+            trade_off = gr.LinePlot(
+                x="distance", y="score", color="sweep", tooltip="all", height=260, visible=False,
+                title="Strength sweeps: LPIPS to input against CLIP score", color_title=" ",
+                x_title="LPIPS to input", y_title="CLIP score", elem_id="trade_off",
+                buttons=["export"],
+            )  # fmt: skip
             with gr.Row():
                 mask_panel, reconstruction = (
                     gr.Image(
@@ -683,12 +689,20 @@ def text_edit_tab(page: Page) -> None:
     def finish(order: Order, session: Session) -> View:
         session.results = list(order.results)
         session.history = [*order.results[::-1], *session.history][:HISTORY]
+        session.trade_off.follow(order)
+        points = session.trade_off.points()
+        names = list(dict.fromkeys(name for *_, name in points))
         tiles = [(one.after, f"{one.title}, seed {one.recipe['seed']}") for one in session.history]
         seconds = sum(one.numbers["seconds"] for one in order.results)
         return {
             **at_rest(f"Done in {seconds:.1f} s with seed {order.seed}."),
             **closer.show(order.results[len(order.results) // 2 if order.is_sweep else 0]),
             **results_view(order),
+            trade_off: gr.LinePlot(
+                pd.DataFrame(points, columns=["distance", "score", "strength", "sweep"]),
+                visible=bool(points),
+                colors_in_legend=names,  # without news of them Gradio would not draw a new curve
+            ),
             history: gr.Gallery(tiles, visible=True),
         }
 
@@ -796,8 +810,8 @@ def text_edit_tab(page: Page) -> None:
         inputs.seed, inputs.is_random, chosen, *controls.values(),
     }  # fmt: skip
     shows = [
-        *closer.all, compare, table, history, status, run, sweep, stop, inputs.seed, inputs.source,
-        page.model_line,
+        *closer.all, compare, table, trade_off, history, status, run, sweep, stop, inputs.seed,
+        inputs.source, page.model_line,
     ]  # fmt: skip
     filled = page.quiet(strip.select, fill, page.session, inputs.fillable)
     ran = [

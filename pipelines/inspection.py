@@ -11,19 +11,12 @@ import numpy as np
 from PIL import Image
 
 from pipelines import images, params, prompt_notes, recipes
+from pipelines.edit_numbers import true_mask
 from pipelines.errors import InputError
 from pipelines.images import Window
 from pipelines.method_params import MaskParams
 from pipelines.results import OnStep
-from pipelines.workbench import (
-    SQUARE_PX,
-    HandedMask,
-    Mask,
-    Services,
-    Session,
-    inferred_source,
-    true_mask,
-)
+from pipelines.workbench import SQUARE_PX, HandedMask, Mask, Services, Session, inferred_source
 
 if TYPE_CHECKING:
     from pipelines.text_edit import MaskInspection

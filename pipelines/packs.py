@@ -99,6 +99,8 @@ class Pack:
             {"method.parameter": value} for one; the first is what the page starts with.
         side_by_side: methods that the page starts with beside the first of their tab.
         notes: what a visitor should know, in a sentence or two.
+        rulers: roles of the networks behind two numbers of an edit: "lpips", a `Perceptual`, and
+            "clip", a dual encoder.
         aligns: faces of visitors' pictures are cut out as FFHQ's were (`face_alignment`).
     """
 
@@ -113,6 +115,7 @@ class Pack:
     side_by_side: frozenset[str] = frozenset()
     notes: str = ""
     cell_px: int = 8
+    rulers: Mapping[str, str] = field(default_factory=dict)
     aligns: bool = False
 
     def words(self) -> frozenset[str] | None:
@@ -254,6 +257,7 @@ def _photo(
         licence=repository.licence,
         resolution_px=resolution_px,
         components={"latent_diffusion": model, **_FLEXIT, **_OPENAI_CLIPS, **_HEADS},
+        rulers={"lpips": "lpips_loss", "clip": repositories.HEADS_OF},
         defaults=_PHOTO_DEFAULTS | dict(defaults or {}),
         presets=_PHOTO_PRESETS,
         notes=f"{notes} Its files are fetched at the first edit, or found in the folder that "
@@ -282,6 +286,7 @@ PACKS: dict[str, Pack] = {
                 "scene_segmenter": Component("scene_segmenter", "toybox/scene_segmenter"),
                 **FACES,
             },
+            rulers={"lpips": "lpips_eval", "clip": "clip_vit"},
             vocabulary="pipelines.data.captions:VOCABULARY",
             # The thesis's learning rate of 1 distorts this model's things; 0.3 obeys best of those
             # that leave them as they were. Plain sampling is as good with 25 steps as with 50: mIoU

@@ -85,12 +85,12 @@ def words(groups: Mapping[str, Sequence[str]]) -> str:
 def numbers(rows: Sequence[Mapping[str, object]], notes: Sequence[str]) -> str:
     """Return the table of results; "" without rows.
 
-    Each row has "title", "success" (bool or None), "iou", "l1", "changed" (None = a dash),
-    "seconds" and "evaluations".
+    Each row has "title", "success" (bool or None), "iou", "l1", "changed", "lpips", "clip" (None =
+    a dash), "seconds" and "evaluations".
     """
     head = (
         "Method", "Edit success", "Mask IoU", "L1 outside mask", "Pixels changed outside",
-        "Seconds", "UNet evaluations",
+        "LPIPS to input", "CLIP score", "Seconds", "UNet evaluations",
     )  # fmt: skip
     cells = [
         (
@@ -99,6 +99,8 @@ def numbers(rows: Sequence[Mapping[str, object]], notes: Sequence[str]) -> str:
             _number(row["iou"], ".2f"),
             _number(row["l1"], ".2f"),
             _number(row["changed"], "d"),
+            _number(row["lpips"], ".3f"),
+            _number(row["clip"], ".2f"),
             _number(row["seconds"], ".2f"),
             _number(row["evaluations"], "d"),
         )

@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipelines import images, params, prompt_notes, recipes, verdicts, views
+from pipelines import images, params, prompt_notes, recipes, views
+from pipelines.edit_numbers import TradeOff, measured
 from pipelines.errors import InputError
 from pipelines.estimates import Meter
 from pipelines.examples import Toy
@@ -69,6 +70,7 @@ class Session:
 
     Attributes:
         results, history: of the latest run, of all runs, newest first.
+        trade_off: the strength sweeps of one picture and target.
         mask: what Mask inspect handed over to Text edit.
         inspected: what Mask inspect shows.
         layout, paintings: what Segmentation to image loaded last, and painted last.
@@ -80,6 +82,7 @@ class Session:
     def __init__(self) -> None:
         self.results: list[Shown] = []
         self.history: list[Shown] = []
+        self.trade_off = TradeOff()
         self.mask: HandedMask | None = None
         self.inspected: Inspected | None = None
         self.layout: Layout | None = None
@@ -319,45 +322,6 @@ def edit_recipe(
     }
 
 
-def measured(
-    services: Services,
-    order: Order,
-    one: Task,
-    result: EditResult,
-    ruler: Mask | None,
-    toy: Toy | None,
-) -> dict[str, Any]:
-    """Return a row of the table; the order's notes say why a number is missing.
-
-    `ruler` is the mask outside of which change is measured: the method's own, else that of a
-    method before it.
-    """
-    outside = None if ruler is None else recipes.change_outside(order.picture, result.image, ruler)
-    if ruler is None:
-        order.notes.append(f"{one.title} has no mask to measure outside of.")
-    elif result.mask is None:
-        order.notes.append(f"{one.title} has no mask; it is measured outside the one found above.")
-    verdict = verdicts.Verdict(None, "this pack has no judge")
-    if "scene_judge" in services.pack.components:
-        with services.cache.lease(services.pack.name, "scene_judge") as judge:
-            verdict = verdicts.judged(judge, result.image, order.source_text, order.target_text)
-    if verdict.success is None:
-        order.notes.append(f"Edit success cannot be judged: {verdict.reason}.")
-    elif not verdict.success:
-        order.notes.append(f"{one.title} failed: {verdict.reason}.")
-    truth = true_mask(toy, order.source_text, order.target_text)
-    has_both = truth is not None and result.mask is not None
-    return {
-        "title": one.title,
-        "success": verdict.success,
-        "iou": verdicts.overlap(result.mask, truth) if has_both else None,
-        "l1": outside and outside[0],
-        "changed": outside and outside[1],
-        "seconds": result.seconds,
-        "evaluations": result.network_evaluations,
-    }
-
-
 def inferred_source(
     services: Services, model: LatentDiffusion, picture: Image.Image, target_text: str, seed: int,
     on_step: OnStep, window: Window = images.CENTRE,
@@ -370,11 +334,6 @@ def inferred_source(
         model, picture, target_text, rewordings, seed=seed, on_step=on_step, memo=services.memo,
         window=window,
     )  # fmt: skip
-
-
-def true_mask(toy: Toy | None, source_text: str, target_text: str) -> Mask | None:
-    """Return where a toy picture holds what the texts disagree about; None if nobody knows."""
-    return toy and verdicts.true_mask(toy.scene, toy.labels, source_text, target_text)
 
 
 # ---------------------------------------------------------------- checks

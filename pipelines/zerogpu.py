@@ -43,7 +43,7 @@ Gpu = Callable[..., Any]
 SECONDS = 60  # asked of the GPU: ZeroGPU's own default; longer loans are granted later
 DEADLINE_S = 50.0  # of a job there, so that it ends with a sentence before it is ended
 WEIGHTS_BYTES, MEMO_BYTES = 2**40, 256 * 2**20  # no model that forks inherit may ever go
-LIGHT = {*packs.FACES, "retrieval", "lpips_eval"}
+LIGHT = {*packs.FACES, "retrieval"}
 """Roles of the models that are not used on the GPU."""
 
 

@@ -105,7 +105,8 @@ def test_an_edit_carries_a_recipe_that_makes_its_bytes_again(client):
         assert json.loads(opened.info[recipes.PNG_KEY]) == recipe
         assert recipes.fingerprint(opened.convert("RGB")) == recipe["result"]
     assert Path(mask).is_file()
-    assert report["numbers"]["changed"] in (0, None)
+    numbers = report["numbers"]
+    assert numbers["changed"] in (0, None) and min(numbers["lpips"], numbers["clip"]) >= 0
     again = edit(
         client,
         method=recipe["method"],
@@ -120,9 +121,8 @@ def test_an_edit_carries_a_recipe_that_makes_its_bytes_again(client):
 def test_numbers_come_with_the_reason_for_a_missing_one(client):
     _, mask, report = edit(client, source="a horse", target="a flamingo")
     assert mask is None
-    assert report["numbers"]["success"] is None
+    assert report["numbers"]["success"] is None and report["numbers"]["evaluations"] == 0
     assert any("flamingo" in note for note in report["notes"])
-    assert report["numbers"]["evaluations"] == 0
 
 
 def test_two_visitors_at_once_get_their_own_results_one_after_the_other(served, watched_cache):

@@ -206,6 +206,18 @@ def test_flexit_shows_its_way_and_its_loss(visitor):
     assert not visitor.complaints()
 
 
+def test_every_sweep_of_a_picture_draws_its_curve(visitor):
+    visitor.open()
+    curves = "#trade_off .role-legend-label text"
+    for titles in (["SDEdit"], ["SDEdit", "Encode-Decode"]):
+        visitor.choose(titles[-1])
+        visitor.click("#sweep")
+        visitor.until(lambda wanted=titles: [one.text for one in visitor.all(curves)] == wanted)
+        lines = visitor.all("#trade_off .mark-line path[stroke]")
+        assert len({line.get_attribute("stroke") for line in lines}) == len(titles)
+    assert not visitor.complaints()
+
+
 def test_stop_ends_a_run_and_gives_the_controls_back(visitor):
     visitor.open()
     visitor.click("#preset label", "Faithful")
