@@ -173,11 +173,13 @@ def difference_map(
     noisy = torch.cat([model.schedule.add_noise(latents0, draw, t) for draw in draws])
 
     def predict(texts: Sequence[str]) -> Tensor:
-        embeds = model.embed_text(texts).repeat(params.num_maps, 1, 1)
+        def compute() -> Tensor:
+            return eps_model(noisy, t, model.embed_text(texts).repeat(params.num_maps, 1, 1))
+
         if memo is None:
-            return eps_model(noisy, t, embeds)
+            return compute()
         key = content_key("prediction", model.fingerprint, noisy, t, "\n".join(texts))
-        return memo.get(key, lambda: eps_model(noisy, t, embeds), nbytes_of)
+        return memo.get(key, compute, nbytes_of)
 
     difference = (predict(target) - predict(reference)).abs().mean(1)  # (num_maps * B, h, w)
     if on_step is not None:
