@@ -1,5 +1,6 @@
 import copy
 import json
+import threading
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from pipelines.diffusion import ddim
 from pipelines.diffusion.attention import capture
 from pipelines.diffusion.guidance import classifier_free
 from pipelines.errors import InputError
+from pipelines.models import text_encoders
 from pipelines.models.latent_diffusion import LatentDiffusion
 
 CPU = Device("cpu", torch.device("cpu"), torch.float32)
@@ -132,6 +134,23 @@ def test_text_beyond_the_limit_is_named(model):
     assert model.truncated_text("a cat on the grass") == ""
     long = "a cat " * 15 + "and a horse"
     assert model.truncated_text(long) == "and a horse"  # 30 tokens fit beside start and end
+
+
+def test_counting_what_is_cut_disturbs_no_other_thread(model):
+    over = threading.Event()
+
+    def count():
+        while not over.is_set():
+            model.truncated_text("a cat " * 15 + "and a horse")
+
+    counting = threading.Thread(target=count)
+    counting.start()
+    try:
+        lengths = {tuple(text_encoders.token_ids(model.tokenizer, [""]).shape) for _ in range(3000)}
+    finally:
+        over.set()
+        counting.join()
+    assert lengths == {(1, model.tokenizer.model_max_length)}
 
 
 def test_every_known_word_is_one_token(model):

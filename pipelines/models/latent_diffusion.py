@@ -71,6 +71,7 @@ class LatentDiffusion:
         self.text_encoder = text_encoder.eval().requires_grad_(False)
         self.unet = unet.eval().requires_grad_(False)
         self.tokenizer = tokenizer
+        self._whole_texts = copy.deepcopy(tokenizer)  # cutting is a state; threads read at will
         self.schedule = NoiseSchedule.from_config(scheduler_config)
         self.fingerprint, self.origin = fingerprint, origin
         self.second_text = second_text
@@ -244,7 +245,7 @@ class LatentDiffusion:
 
     def truncated_text(self, text: str) -> str:
         """Return the end of `text` that does not fit the text encoder ("" where all fits)."""
-        ids = self.tokenizer(text, truncation=False, verbose=False).input_ids[1:-1]
+        ids = self._whole_texts(text, truncation=False, verbose=False).input_ids[1:-1]
         room = self.tokenizer.model_max_length - 2
         return self.tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
 
