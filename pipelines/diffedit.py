@@ -14,6 +14,8 @@ guidance. ICLR 2023, arXiv 2210.11427; section numbers are those of the thesis, 
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -76,14 +78,35 @@ def diffedit(
     # Step 3: decode with the target text; outside the mask, the encoded input of the same level.
     edited = masked_decode(model, eps, trajectory.__getitem__, target, params, masks, on_step)
 
-    @torch.no_grad()
-    def reconstruct() -> Tensor:
+    reconstruct = functools.partial(
+        reconstruction, model, latents0, trajectory[-1], params, **shared
+    )  # fmt: skip
+    return Edits(model.decode_latents(edited), masks, difference, reconstruct, eps.samples)
+
+
+@torch.no_grad()
+def reconstruction(
+    model: LatentDiffusion,
+    latents0: Tensor,
+    encoded: Tensor,
+    params: SamplingParams,
+    *,
+    on_step: OnStep | None = None,
+    memo: Memo | None = None,
+) -> Tensor:
+    """Return what decoding `encoded`, the inversion of latents0, gives back without an edit."""
+
+    def compute() -> Tensor:
         unedited = condition(model.eps, model.embed_text([""]))
         grid = model.schedule.grid(params.num_steps, params.strength)
-        back = SOLVERS[params.solver][1](unedited, trajectory[-1], grid, model.schedule)
-        return model.decode_latents(back)
+        decode, tell = SOLVERS[params.solver][1], report(on_step, "reconstructing", model)
+        return model.decode_latents(decode(unedited, encoded, grid, model.schedule, on_step=tell))
 
-    return Edits(model.decode_latents(edited), masks, difference, reconstruct, eps.samples)
+    if memo is None:
+        return compute()
+    settings = params.num_steps, params.strength, params.solver
+    key = content_key("reconstruction", model.fingerprint, latents0, *settings)
+    return memo.get(key, compute, nbytes_of)
 
 
 @torch.no_grad()
@@ -171,10 +194,18 @@ def difference_map(
         for k in range(params.num_maps)
     ]
     noisy = torch.cat([model.schedule.add_noise(latents0, draw, t) for draw in draws])
+    calls = noisy.split(model.max_batch)
+    done = itertools.count(1)
 
     def predict(texts: Sequence[str]) -> Tensor:
         def compute() -> Tensor:
-            return eps_model(noisy, t, model.embed_text(texts).repeat(params.num_maps, 1, 1))
+            embeds = model.embed_text(texts).repeat(params.num_maps, 1, 1).split(model.max_batch)
+            eps = []
+            for call, text in zip(calls, embeds, strict=True):
+                eps.append(eps_model(call, t, text))
+                if on_step is not None:
+                    on_step(Step("mask", next(done), 2 * len(calls)))
+            return torch.cat(eps)
 
         if memo is None:
             return compute()
@@ -182,8 +213,6 @@ def difference_map(
         return memo.get(key, compute, nbytes_of)
 
     difference = (predict(target) - predict(reference)).abs().mean(1)  # (num_maps * B, h, w)
-    if on_step is not None:
-        on_step(Step("mask", 1, 1))
     return difference.unflatten(0, (params.num_maps, len(latents0))).mean(0)
 
 

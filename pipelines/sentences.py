@@ -27,6 +27,7 @@ _STAGES = {
     "mask": "Finding where the texts disagree",
     "encoding": "Encoding the picture",
     "decoding": "Decoding with the target text",
+    "reconstructing": "Decoding without an edit",
     "painting": "Painting",
     "indexing": "Looking at each picture",
     "refining": "Bringing the code closer to the picture",

@@ -143,6 +143,28 @@ def test_a_second_edit_of_a_picture_reuses_its_encoding(model, images):
     assert reused.network_evaluations == 2 * 2 * int(6 * 0.5)  # guided decoding alone
 
 
+def test_the_reconstruction_is_told_step_by_step_and_made_once(model, images):
+    memo, stages = Memo(2**28), []
+
+    def tell(step):
+        stages.append((step.stage, step.index, step.total))
+
+    options = {"seeds": [1, 2], "memo": memo, "on_step": tell}
+    first = diffedit(model, images, *TEXTS, PARAMS, **options)
+    steps = int(6 * 0.7)
+    assert stages[:2] == [("mask", 1, 2), ("mask", 2, 2)]
+    assert not [stage for stage, *_ in stages if stage == "reconstructing"]
+    shown = first.reconstruct()
+    told = [one for one in stages if one[0] == "reconstructing"]
+    assert told == [("reconstructing", k + 1, steps) for k in range(steps)]
+    del stages[:]
+    again = diffedit(model, images, TEXTS[0], TEXTS[0][::-1], PARAMS, **options).reconstruct()
+    assert torch.equal(again, shown) and "reconstructing" not in {stage for stage, *_ in stages}
+    shorter = dataclasses.replace(PARAMS, strength=0.5)
+    other = diffedit(model, images, *TEXTS, shorter, **options).reconstruct()
+    assert not torch.equal(other, shown)
+
+
 def test_masks_of_a_difference_need_no_network(model, images):
     counter = Counter(model.eps)
     with torch.no_grad():
