@@ -45,15 +45,17 @@ def binarise(difference: Tensor, images: Tensor, recipe: str, threshold: float) 
         recipe: "thesis" or "refined".
         threshold: in (0, 1), on the rescaled map; 0.5 in the paper.
     """
-    size = images.shape[-1]
+    return (rescaled(difference, images, recipe) > threshold).float()
+
+
+def rescaled(difference: Tensor, images: Tensor, recipe: str) -> Tensor:
+    """Return the maps (B, S, S), about [0, 1], that a threshold makes masks of; see `binarise`."""
     if recipe == "thesis":
         maps = rescale(difference).unsqueeze(1)
-        maps = F.interpolate(maps, size=(size, size), mode="nearest").squeeze(1)
-    elif recipe == "refined":
-        maps = refine(difference, images, REFINED)
-    else:
-        raise ValueError(f"recipe must be thesis or refined, got {recipe!r}")
-    return (maps > threshold).float()
+        return F.interpolate(maps, size=images.shape[-2:], mode="nearest").squeeze(1)
+    if recipe == "refined":
+        return refine(difference, images, REFINED)
+    raise ValueError(f"recipe must be thesis or refined, got {recipe!r}")
 
 
 def refine(difference: Tensor, images: Tensor, refinement: Refinement) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ class MaskInspection:
         difference: float32 (h, w), the raw difference map, any non-negative scale.
         word_maps: for every word of the target text, float32 (S, S) cross-attention in [0, 1].
         network_evaluations, seconds: what it cost.
+        maps: {recipe: float32 (S, S)}, what `cut_mask` has cut; it fills this itself.
     """
 
     working: Image.Image
@@ -50,6 +51,7 @@ class MaskInspection:
     word_maps: Mapping[str, pictures.Mask]
     network_evaluations: int
     seconds: float
+    maps: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
 def edit(
@@ -118,6 +120,8 @@ def edit(
     if edits.masks is not None:
         soft = mask_recipes.feather(edits.masks, getattr(params, "feather_px", 0))
         full_mask = pictures.place_mask(soft[0].cpu().numpy(), placement)
+        if mask is not None:  # at the working size it has grown to whole pixels
+            full_mask = np.minimum(full_mask, mask)
     reconstruction = None
     if reconstruct and edits.reconstruct is not None:
         reconstructed = pictures.to_pil(edits.reconstruct())[0]
@@ -211,9 +215,11 @@ def cut_mask(inspection: MaskInspection, params: MaskParams) -> pictures.Mask:
 
     Threshold, recipe and feather may change freely: no network is called.
     """
-    image = pictures.to_tensor([inspection.working], inspection.working.width)
-    difference = torch.from_numpy(inspection.difference).unsqueeze(0)
-    hard = mask_recipes.binarise(difference, image, params.recipe, params.threshold)
+    if params.recipe not in inspection.maps:
+        image = pictures.to_tensor([inspection.working], inspection.working.width)
+        difference = torch.from_numpy(inspection.difference).unsqueeze(0)
+        inspection.maps[params.recipe] = mask_recipes.rescaled(difference, image, params.recipe)
+    hard = (inspection.maps[params.recipe] > params.threshold).float()
     soft = mask_recipes.feather(hard, params.feather_px)
     return pictures.place_mask(soft[0].numpy(), inspection.placement)
 
