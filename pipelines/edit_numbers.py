@@ -33,20 +33,20 @@ def measured(
 ) -> dict[str, Any]:
     """Return a row of the table; the order's notes say why a number is missing.
 
-    `ruler` is the mask outside of which change is measured: the method's own, else that of a
-    method before it.
+    `ruler` is the mask outside of which change is measured where the method has none of its own:
+    the painted one, or that of the first method with one.
     """
+    ruler = ruler if result.mask is None else result.mask
     outside = None if ruler is None else recipes.change_outside(order.picture, result.image, ruler)
     if ruler is None:
         order.notes.append(f"{one.method.title} has no mask to measure outside of.")
     elif result.mask is None:
-        order.notes.append(
-            f"{one.method.title} has no mask; it is measured outside the one found above."
-        )
+        order.notes.append(f"{one.method.title} has no mask; it is measured outside the first one.")
     verdict = verdicts.Verdict(None, "this pack has no judge")
     if "scene_judge" in services.pack.components:
         with services.cache.lease(services.pack.name, "scene_judge") as judge:
-            verdict = verdicts.judged(judge, result.image, order.source_text, order.target_text)
+            texts = order.source_text, order.target_text
+            verdict = verdicts.judged(judge, result.image, *texts, order.window)
     if verdict.success is None:
         order.notes.append(f"Edit success cannot be judged: {verdict.reason}.")
     elif not verdict.success:

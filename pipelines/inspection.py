@@ -69,13 +69,13 @@ def inspect(
     """Compare the texts on a picture, against both references."""
     from pipelines import text_edit
 
-    by_reference = {}
+    by_reference, notes = {}, list[str]()
     with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         if not source_text.strip():
             source_text = inferred_source(
-                services, model, picture, target_text, seed, on_step, window
+                services, model, picture, target_text, seed, on_step, notes, window
             )
-        notes = prompt_notes.notes(model, services.pack, [source_text, target_text], [])
+        notes += prompt_notes.notes(model, services.pack, [source_text, target_text], [])
         for reference in REFERENCES:
             built = params.build(MaskParams, {**values, "reference": reference})
             compare = functools.partial(

@@ -32,6 +32,7 @@ class Method:
         takes: keyword arguments beyond those of every method of its tab: "initial" (a picture to
             start from), "segmenter" (the pack's segmentation network), "clips" (all its dual
             encoders by role), "perceptual" (its perceptual distance for losses).
+        reads_source: whether the text of what the picture shows plays a part.
         cost: "module:function" that knows what it will cost (see `costs`); "" for next to nothing.
     """
 
@@ -44,6 +45,7 @@ class Method:
     summary: str
     takes: tuple[str, ...] = ()
     cost: str = ""
+    reads_source: bool = True
 
     def load(self) -> Callable[..., Any]:
         """Return the function; imports its module."""
@@ -129,6 +131,7 @@ METHODS: dict[str, Method] = {
             params="pipelines.method_params:EncodeDecodeParams",
             function="pipelines.diffedit:encode_decode",
             cost="pipelines.costs:encode_decode",
+            reads_source=False,
             paper=_DIFFEDIT_PAPER,
             summary="Encodes the picture with DDIM and decodes all of it with the target text, "
             "without a mask.",
@@ -152,6 +155,7 @@ METHODS: dict[str, Method] = {
             params="pipelines.method_params:SDEditParams",
             function="pipelines.sdedit:sdedit",
             cost="pipelines.costs:sdedit",
+            reads_source=False,
             paper="Meng, He, Song, Song, Wu, Zhu, Ermon. SDEdit: Guided image synthesis and "
             "editing with stochastic differential equations. ICLR 2022. "
             "https://arxiv.org/abs/2108.01073",
@@ -163,6 +167,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:CopyParams",
             function="pipelines.baselines:copy",
+            reads_source=False,
             paper=_DIFFEDIT_PAPER,
             summary="Returns the picture unchanged: what a method must beat to have edited.",
         ),
@@ -172,6 +177,7 @@ METHODS: dict[str, Method] = {
             tab="text_edit",
             params="pipelines.method_params:EncodeParams",
             function="pipelines.baselines:encode",
+            reads_source=False,
             paper=_DIFFEDIT_PAPER,
             summary="Passes the picture through the autoencoder alone: the change that every "
             "latent method makes at the least.",

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from pipelines import images as pictures
 from pipelines.edits import content_key, encoded_images
-from pipelines.errors import InputError
 from pipelines.memo import Memo
 from pipelines.models.latent_diffusion import LatentDiffusion
 from pipelines.noise import seeded_noise, sub_seed
@@ -53,13 +52,10 @@ def infer(
         window: which square of the picture is described.
 
     Raises:
-        InputError: nothing in the target text can be reworded, so there is nothing to infer from.
+        ValueError: nothing in the target text can be reworded, so there is nothing to infer from.
     """
     if not rewordings(target_text):
-        raise InputError(
-            "The source text could not be inferred, as the target text names nothing that is "
-            "known here. Please describe the picture yourself."
-        )
+        raise ValueError(f"the target text names nothing that is known here: {target_text!r}")
     working, _ = pictures.fit(image, model.resolution, window)
     tensor = pictures.to_tensor([working], model.resolution).to(model.device)
     latents0 = encoded_images(model, tensor, memo)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from pipelines.data.captions import Phrase, caption, parse
 from pipelines.data.spec import CLUSTERS, COLOURS, PATTERNS, PLACES, RELATIONS, Scene
+from pipelines.images import CENTRE, Window
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -89,8 +90,14 @@ def overlap(mask: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> fl
     return float((inside & true).sum() / union) if union else 1.0
 
 
-def judged(judge: SceneJudge, image: Image.Image, source_text: str, target_text: str) -> Verdict:
-    """Return whether the judge sees in a picture what the target text changes.
+def judged(
+    judge: SceneJudge,
+    image: Image.Image,
+    source_text: str,
+    target_text: str,
+    window: Window = CENTRE,
+) -> Verdict:
+    """Return whether the judge sees in a square of a picture what the target text changes.
 
     What changes must be there as named, classes that only the source names must be gone, and a
     new place must be seen; texts that ask for the same are judged on all that the target names.
@@ -110,7 +117,7 @@ def judged(judge: SceneJudge, image: Image.Image, source_text: str, target_text:
     moved = after.place is not None and after.place != before.place
     if not wanted and not gone and not moved:
         wanted, moved = list(after.things), after.place is not None
-    square, _ = pictures.fit(image, 128)
+    square, _ = pictures.fit(image, 128, window)
     with torch.no_grad():
         verdict = judge(pictures.to_tensor([square], 128).to(next(judge.parameters()).device))
     for phrase in wanted:

@@ -10,6 +10,7 @@ import functools
 import logging
 import random
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,9 +160,9 @@ class Shown:
 class Order:
     """What one click on Run asks for.
 
-    The worker fills in `source_text` (where it was empty), `doing`, `notes` and, one by one,
-    `results` (of a sweep backwards, so that the weakest stands first); the page reads them
-    meanwhile.
+    The worker fills in `source_text` (where it was empty, then `inferred` too), `doing`, `notes`
+    and, one by one, `results` (of a sweep backwards, so that the weakest stands first); the page
+    reads them meanwhile. `seconds` is the wall time of everything, at its end.
     """
 
     picture: Image.Image
@@ -174,6 +175,8 @@ class Order:
     window: Window = images.CENTRE
     is_sweep: bool = False
     doing: str = ""
+    inferred: str = ""
+    seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
     results: list[Shown] = field(default_factory=list)
 
@@ -233,6 +236,7 @@ def sweep_tasks(one: Task) -> list[Task]:
 
 def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
     """Carry out every task of an order; its results appear one by one."""
+    started_s = time.monotonic()
     before = services.file(order.picture, "before")
     name, toy = order.session.known(order.picture)
     ruler = order.mask
@@ -240,11 +244,12 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
         # not before: a model that is just being loaded imports the same libraries in its thread
         from pipelines import text_edit
 
-        if not order.source_text.strip():
+        is_read = any(one.method.reads_source for one in order.tasks)
+        if is_read and not order.source_text.strip():
             order.doing = "Source text"
-            order.source_text = inferred_source(
+            order.source_text = order.inferred = inferred_source(
                 services, model, order.picture, order.target_text, order.seed, on_step,
-                order.window,
+                order.notes, order.window,
             )  # fmt: skip
         texts, values = (order.source_text, order.target_text), [one.values for one in order.tasks]
         order.notes += prompt_notes.notes(model, services.pack, texts, values)
@@ -262,10 +267,11 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                 recipe = edit_recipe(services, model, order, one, result, name, more)
             took = result.network_evaluations, result.seconds
             services.meter.note(services.pack.name, one.method, one.values, *took)
-            ruler = ruler if result.mask is None else result.mask
+            ruler = result.mask if ruler is None else ruler
             numbers = measured(services, order, one, result, ruler, toy)
             one_shown = shown(services, order, one, result, before, numbers, recipe)
             order.results.insert(0 if order.is_sweep else len(order.results), one_shown)
+    order.seconds = time.monotonic() - started_s
     return order
 
 
@@ -324,12 +330,21 @@ def edit_recipe(
 
 def inferred_source(
     services: Services, model: LatentDiffusion, picture: Image.Image, target_text: str, seed: int,
-    on_step: OnStep, window: Window = images.CENTRE,
+    on_step: OnStep, notes: list[str], window: Window = images.CENTRE,
 ) -> str:  # fmt: skip
-    """Return the description of the picture that is closest to the target text."""
+    """Return the description of the picture that is closest to the target text.
+
+    "" where there is nothing to infer it from: the notes say so.
+    """
     from pipelines.data.rewordings import rewordings
     from pipelines.source_text import infer
 
+    if not rewordings(target_text):
+        notes.append(
+            "What the picture shows could not be inferred, as the target text names nothing that "
+            "is known here. Describe it yourself for a better mask."
+        )
+        return ""
     return infer(
         model, picture, target_text, rewordings, seed=seed, on_step=on_step, memo=services.memo,
         window=window,

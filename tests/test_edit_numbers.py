@@ -26,9 +26,9 @@ def services(watched_cache, untrained_pack):
     return Services(watched_cache, Memo(2**20), Gate(), untrained_pack, app.file_picture)
 
 
-def order(*tasks, target=TARGET, is_sweep=False, seed=1, **options):
+def order(*tasks, source="a horse", target=TARGET, is_sweep=False, seed=1, **options):
     noise = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
-    pair = Image.fromarray(noise), "a horse"
+    pair = Image.fromarray(noise), source
     return Order(*pair, target, seed, tasks, Session(), is_sweep=is_sweep, **options)
 
 
@@ -52,6 +52,26 @@ def test_distance_and_score_are_of_the_square_that_was_worked_on(services):
     assert one.numbers["lpips"] == pytest.approx(distance, rel=1e-4) and distance > 0
     score = 2.5 * max(0.0, F.cosine_similarity(image, text).item())
     assert one.numbers["clip"] == pytest.approx(score, abs=1e-4)
+
+
+def test_what_has_no_mask_is_measured_outside_the_first_one(services):
+    diffedit, p2p = (task(name, {"num_steps": 5}) for name in ("diffedit", "prompt_to_prompt"))
+    sdedit = task("sdedit", QUICK)
+    done = carried_out(services, diffedit, sdedit, p2p, sdedit)
+    between, after = (one.numbers["l1"] for one in done.results if one.title == "SDEdit")
+    assert between == after and between > 0
+
+
+def test_a_source_text_is_inferred_only_where_it_is_read(services):
+    strange = {"target": "a flamingo", "source": ""}
+    done = carried_out(services, task("copy", {}), task("sdedit", QUICK), **strange)
+    assert done.inferred == done.source_text == "" and not any("inferred" in n for n in done.notes)
+    values = {"num_steps": 5, "num_maps": 1}
+    done = carried_out(services, task("diffedit", values), **strange)
+    assert done.source_text == "" and any("could not be inferred" in note for note in done.notes)
+    done = carried_out(services, task("diffedit", values), source="")
+    assert done.source_text == done.inferred != ""
+    assert done.seconds > sum(one.numbers["seconds"] for one in done.results)
 
 
 def test_a_copy_has_no_distance(services):

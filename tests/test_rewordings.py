@@ -1,3 +1,5 @@
+import pytest
+
 from pipelines.data.captions import caption, parse
 from pipelines.data.rewordings import contradictions, rewordings
 from pipelines.data.scenes import sample_scene
@@ -37,6 +39,13 @@ def test_every_rewording_of_a_caption_reads_as_one_change():
             assert len(after.things) == len(before.things)
             changed = sum(a != b for a, b in zip(before.things, after.things, strict=True))
             assert changed + (before.place != after.place) == 1, (text, other)
+
+
+@pytest.mark.parametrize("text", ["A zebra on the grass!", "“a zebra” on the grass.", "a zebra?"])
+def test_punctuation_hides_no_word(text):
+    found = rewordings(text)
+    assert any(other.startswith("a horse") for other in found)
+    assert "grass" not in text or "a zebra on the beach" in found
 
 
 def test_nothing_known_gives_nothing():

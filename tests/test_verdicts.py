@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from pipelines import examples, verdicts
 from pipelines.data.captions import VOCABULARY
+from pipelines.images import Window, to_tensor
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,18 @@ def test_nobody_knows_the_mask_of_a_thing_that_is_not_there(shelf):
     horse = shelf["horse-to-zebra"]
     assert truth(horse, horse.source_text, horse.source_text) is None
     assert truth(horse, "a car on the grass", "a bus on the grass") is None
+
+
+def test_the_judge_looks_at_the_square_that_was_edited(untrained_judge, shelf):
+    wide = Image.new("RGB", (384, 128))
+    wide.paste(shelf["horse-to-zebra"].toy.image, (256, 0))
+    seen = []
+    watching = untrained_judge.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    for window in (Window(1.0, 0.5, 1.0), Window(0.0, 0.5, 1.0)):
+        verdicts.judged(untrained_judge, wide, "a horse", "a zebra", window)
+    watching.remove()
+    whole = to_tensor([shelf["horse-to-zebra"].toy.image], 128)
+    assert torch.equal(seen[0].cpu(), whole) and not torch.equal(seen[1].cpu(), whole)
 
 
 def test_overlap():

@@ -6,6 +6,7 @@ colour, pattern, class. No word tells left from right, so a mirrored picture kee
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from pipelines.data.spec import CLASSES, COLOURS, PATTERNS, PLACES, RELATIONS, Scene, Thing
 
+_TOKEN = re.compile(r"[^\W_]+|,")
 _OPENINGS = ("there is", "a picture of", "we see", "look at")
 # Other ways to say a relation; the first is the canonical one.
 WORDINGS: dict[str, tuple[str, ...]] = {
@@ -124,8 +126,9 @@ _PHRASES: list[tuple[tuple[str, ...], str, str]] = sorted(
 )
 
 
-def _tokens(text: str) -> list[str]:
-    return text.lower().replace(",", " , ").replace(".", " ").split()
+def tokens(text: str) -> list[str]:
+    """Return the words and commas of a text in lower case, without other punctuation."""
+    return _TOKEN.findall(text.lower())
 
 
 def _is_colour(words: Sequence[str], i: int) -> bool:
@@ -136,7 +139,7 @@ def _is_colour(words: Sequence[str], i: int) -> bool:
 
 def parse(text: str) -> Reading:
     """Read a text as well as possible; words outside the vocabulary are listed, not guessed."""
-    words = _tokens(text)
+    words = tokens(text)
     place: str | None = None
     relation: str | None = None
     subject: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pipelines.data.captions import tokens
 from pipelines.data.spec import CLASSES, COLOURS, NATURAL_ONLY, PATTERNS, PLACES
 
 _ADJECTIVES = (*COLOURS, *PATTERNS[1:])
@@ -13,7 +14,7 @@ def rewordings(text: str) -> list[str]:
     Colours and patterns may also be added or left out. Articles are kept right; the order is
     that of the text, and `text` itself is not among them.
     """
-    words = text.lower().replace(",", " ,").split()
+    words = tokens(text)
     found: list[list[str]] = []
     for i in range(len(words)):
         found += [words[:i] + place.split() + words[end:] for place, end in _other_places(words, i)]
@@ -29,8 +30,8 @@ def contradictions(text: str) -> list[str]:
 
     A text that only says less, or more, may be true as well.
     """
-    length = len(text.split())
-    return [other for other in rewordings(text) if len(other.split()) == length]
+    length = len(tokens(text))
+    return [other for other in rewordings(text) if len(tokens(other)) == length]
 
 
 def _other_places(words: list[str], i: int) -> list[tuple[str, int]]:
