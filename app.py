@@ -31,6 +31,7 @@ import gradio as gr
 import pandas as pd
 from gradio import processing_utils
 from PIL import Image
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from pipelines import (
@@ -276,20 +277,26 @@ class Page:
         rest: Callable[[str], Any],
         *,
         on_gpu: bool = False,
+        place: str = "",
     ) -> Iterator[Any]:
         """Run a job; yield what the page shows meanwhile, at its end, or at rest without one.
 
-        On ZeroGPU one that is `on_gpu` works on copies: only what it returns is news.
+        On ZeroGPU one that is `on_gpu` works on copies: only what it returns is news. With a
+        `place` (a tab) it ends an earlier job of this visitor there, which then shows no more.
         """
+        gate, who = self.services.gate, owner(request)
         if on_gpu and self.loan is not None:
             work = functools.partial(self.loan.carry_out, work)
         try:
-            with closing(self.services.gate.run(owner(request), work)) as updates:
+            with closing(gate.run(who, work, place)) as updates:
                 for update in updates:
                     done = isinstance(update, Done)
+                    if done and place and gate.is_busy(who, place):
+                        return
                     yield finished(update.value) if done else running(update)
         except Cancelled:
-            yield rest("Stopped.")
+            if not (place and gate.is_busy(who, place)):
+                yield rest("Stopped.")
         except gr.Error:  # of ZeroGPU, about quotas
             yield rest("")
             raise
@@ -678,12 +685,13 @@ def text_edit_tab(page: Page) -> None:
             )  # fmt: skip
     closer = Closer(slider, mask_panel, reconstruction, download, recipe, curves, snapshots)
 
+    services_for = polite(page.services_for)
+
     def results_view(order: Order) -> View:
         made = order.results
         return {
             compare: gr.Gallery([(one.after, one.title) for one in made], visible=len(made) > 1),
             table: sentences.numbers([one.numbers for one in made], order.notes),
-            inputs.source: order.source_text,
         }
 
     def finish(order: Order, session: Session) -> View:
@@ -693,9 +701,8 @@ def text_edit_tab(page: Page) -> None:
         points = session.trade_off.points()
         names = list(dict.fromkeys(name for *_, name in points))
         tiles = [(one.after, f"{one.title}, seed {one.recipe['seed']}") for one in session.history]
-        seconds = sum(one.numbers["seconds"] for one in order.results)
         return {
-            **at_rest(f"Done in {seconds:.1f} s with seed {order.seed}."),
+            **at_rest(f"Done in {order.seconds:.1f} s with seed {order.seed}."),
             **closer.show(order.results[len(order.results) // 2 if order.is_sweep else 0]),
             **results_view(order),
             trade_off: gr.LinePlot(
@@ -716,12 +723,17 @@ def text_edit_tab(page: Page) -> None:
         }
 
     def proceed(order: Order, pack_name: str, request: gr.Request) -> Iterator[View]:
-        told, services = 0, page.services_for(pack_name)
+        told, is_said, services = 0, False, services_for(pack_name)
         square, _ = images.fit(order.picture, services.pack.resolution_px, order.window)
+
+        def inferred(order: Order) -> View:
+            nonlocal is_said
+            is_news, is_said = bool(order.inferred) and not is_said, bool(order.inferred)
+            return {inputs.source: order.inferred} if is_news else {}
 
         def running(update: Update) -> View:
             nonlocal told
-            view: View = {status: page.progress(update, order.doing)}
+            view: View = {status: page.progress(update, order.doing), **inferred(order)}
             is_first = order.is_sweep or not order.results  # which stays while the others run
             if update.preview is not None and update.step.stage in DRAWN and is_first:
                 view[slider] = square.resize(update.preview.size), update.preview
@@ -743,9 +755,11 @@ def text_edit_tab(page: Page) -> None:
         work = functools.partial(workbench.carry_out, services, order)
 
         def finished(done: Order) -> View:
-            return finish(done, order.session)
+            return finish(done, order.session) | inferred(done)
 
-        yield from page.follow(request, work, running, finished, at_rest, on_gpu=True)
+        yield from page.follow(
+            request, work, running, finished, at_rest, on_gpu=True, place="edit"
+        )  # fmt: skip
 
     @polite
     def order_of(data: Mapping[Any, Any], *, is_sweep: bool) -> Order:
@@ -895,6 +909,7 @@ def mask_inspect_tab(page: Page) -> None:
     def inspect(data: View, request: gr.Request) -> Iterator[View]:
         work, seed = job_of(data)
         session: Session = data[page.session]
+        is_told = bool((data[inputs.source] or "").strip())  # by the visitor, who may be typing on
 
         def running(update: Update) -> View:
             return {status: page.progress(update, "Mask")}
@@ -916,7 +931,7 @@ def mask_inspect_tab(page: Page) -> None:
                 words: gr.Gallery(tiles, visible=bool(tiles)),
                 repaint: gr.Accordion(open=False),
                 painter: gr.ImageEditor(visible=False),
-                inputs.source: done.source_text,
+                inputs.source: gr.skip() if is_told else done.source_text,
                 use_mask: gr.Button(interactive=True),
             }
 
@@ -926,7 +941,9 @@ def mask_inspect_tab(page: Page) -> None:
             status: sentences.status("Starting"),
             inputs.seed: seed,
         }
-        yield from page.follow(request, work, running, finished, at_rest, on_gpu=True)
+        yield from page.follow(
+            request, work, running, finished, at_rest, on_gpu=True, place="mask"
+        )  # fmt: skip
 
     @polite
     def job_of(data: Mapping[Any, Any]) -> tuple[Callable[[OnStep], Inspected], int]:
@@ -966,17 +983,18 @@ def mask_inspect_tab(page: Page) -> None:
             "reference": reference,
         }  # fmt: skip
         mask, difference = inspection.cut(done, values)
-        facts = sentences.mask_facts(mask, done.truth, "inferred")
+        made = "inferred" if done.painted is None else "repainted by hand"
+        facts = sentences.mask_facts(mask, done.truth, made)
         return views.mask_over(done.picture, mask), views.heat(difference), facts
 
-    def painted(value: dict[str, Any] | None, session: Session) -> tuple[Any, Any]:
-        done = session.inspected
+    def take_painting(value: dict[str, Any] | None, session: Session) -> None:
         layers = (value or {}).get("layers")
-        mask = inspection.paint(done, layers[0]) if done is not None and layers else None
-        if done is None or mask is None:
-            return gr.skip(), gr.skip()
-        facts = sentences.mask_facts(mask, done.truth, "repainted by hand")
-        return views.mask_over(done.picture, mask), facts
+        if session.inspected is not None and layers:
+            inspection.paint(session.inspected, layers[0])
+
+    def forget_painting(session: Session) -> None:
+        if session.inspected is not None:
+            session.inspected.painted = None
 
     # An editor on the page loses a race between its new picture and its new layer; one that comes
     # back into the page with both loads them in turn. So it leaves with them, then comes back.
@@ -985,6 +1003,7 @@ def mask_inspect_tab(page: Page) -> None:
         if done is None or done.square is None:
             raise InputError("Please press Inspect first.")
         square, _ = images.fit(done.picture, SQUARE_PX, done.window)
+        done.offered = done.square
         layer = views.paint_layer(done.square, SQUARE_PX, PAINT_OPACITY)
         value = {"background": square, "layers": [layer], "composite": None}
         return gr.ImageEditor(value=value, visible=False)
@@ -993,9 +1012,10 @@ def mask_inspect_tab(page: Page) -> None:
         return gr.ImageEditor(visible=True)
 
     def hand_over(
-        feather_px: float, name: str, source_text: str, target_text: str, seed: float,
-        session: Session,
+        value: dict[str, Any] | None, feather_px: float, name: str, source_text: str,
+        target_text: str, seed: float, session: Session,
     ) -> tuple[Any, ...]:  # fmt: skip
+        take_painting(value, session)  # what was painted counts, taken or not
         done = inspection.hand_over(session)
         chip = page.parts["show_mask"](done.picture, session)
         filled = done.picture, name, source_text, target_text, *window_values(done.window)
@@ -1019,13 +1039,16 @@ def mask_inspect_tab(page: Page) -> None:
         status, page.model_line,
     ]  # fmt: skip
     for trigger in (run.click, inputs.target.submit):
-        page.heavy(trigger, inspect, everything, shows)
+        done = page.heavy(trigger, inspect, everything, shows)
+        page.quiet(done.then, cut, cut_inputs, cut_outputs)  # they may have moved meanwhile
     page.quiet(stop.click, page.stop, None, None)
     for control in instant.values():
         page.quiet(control.change, cut, cut_inputs, cut_outputs)
     # No painter.change: the page would upload every layer after every stroke.
-    page.quiet(take.click, painted, [painter, page.session], [mask_panel, facts])
-    recut = page.quiet(refresh.click, cut, cut_inputs, cut_outputs)
+    taken = page.quiet(take.click, take_painting, [painter, page.session], None)
+    page.quiet(taken.then, cut, cut_inputs, cut_outputs)
+    forgotten = page.quiet(refresh.click, forget_painting, page.session, None)
+    recut = page.quiet(forgotten.then, cut, cut_inputs, cut_outputs)
     for trigger in (repaint.expand, recut.then):
         filled = page.quiet(trigger, fill_painter, page.session, painter)
         page.quiet(filled.then, unfold_painter, None, painter)
@@ -1034,7 +1057,7 @@ def mask_inspect_tab(page: Page) -> None:
         use_mask.click,
         hand_over,
         [
-            instant["feather_px"], inputs.name, inputs.source, inputs.target, inputs.seed,
+            painter, instant["feather_px"], inputs.name, inputs.source, inputs.target, inputs.seed,
             page.session,
         ],
         [
@@ -1179,6 +1202,8 @@ def painting_tab(page: Page) -> None:
             page.model_line: page.models(),
         }
 
+    services_for = polite(page.services_for)
+
     def proceed(order: PaintOrder, data: Mapping[Any, Any], request: gr.Request) -> Iterator[View]:
         told, session = 0, data[page.session]
 
@@ -1214,9 +1239,10 @@ def painting_tab(page: Page) -> None:
             compare: gr.Gallery(visible=False),
             understood: easel.echo(order.layout),
         }
-        services = page.services_for(data[page.menu])
-        work = functools.partial(easel.carry_out, services, order)
-        yield from page.follow(request, work, running, finish, at_rest, on_gpu=True)
+        work = functools.partial(easel.carry_out, services_for(data[page.menu]), order)
+        yield from page.follow(
+            request, work, running, finish, at_rest, on_gpu=True, place="paint"
+        )  # fmt: skip
 
     @polite
     def order_of(data: Mapping[Any, Any], layout: Layout) -> PaintOrder:
@@ -2138,8 +2164,8 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
             workbench.warm_up(page.services)
         query = dict(request.query_params)
         name = query.get("picture", "")
-        if toy_seed := re.fullmatch(r"toy-(\d{1,9})", name):
-            toy, _ = remembered_toy(int(toy_seed[1]), session)
+        if toy_seed := re.fullmatch(r"toy-(\d{1,10})", name):
+            toy, _ = remembered_toy(min(int(toy_seed[1]), MAX_SEED), session)
             source, target = examples.caption(toy.scene), ""
         else:
             example = shelf.get(name, next(iter(shelf.values())))
@@ -2149,7 +2175,7 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
         source = query.get("source", source)[:MAX_TEXT]
         target = query.get("target", target)[:MAX_TEXT]
         seed = query.get("seed", "")
-        seed = int(seed) if re.fullmatch(r"\d{1,9}", seed) else 0
+        seed = min(int(seed), MAX_SEED) if re.fullmatch(r"\d{1,10}", seed) else 0
         tab = query.get("tab")
         tab = tab if tab in [known for known, _, _ in TABS] else TABS[0][0]
         filled = toy.image, name, source, target, *window_values(), seed
@@ -2400,8 +2426,18 @@ class BodyLimit:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass the request on, or answer 413."""
         sizes = [value for key, value in scope.get("headers", ()) if key == b"content-length"]
+        taken = 0
+
+        async def counted() -> Any:  # a body in chunks says no length before
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > MAX_BODY_BYTES:
+                raise HTTPException(413, "request too large")
+            return message
+
         if not sizes or not sizes[0].isdigit() or int(sizes[0]) <= MAX_BODY_BYTES:
-            await self.app(scope, receive, send)
+            await self.app(scope, counted if scope["type"] == "http" else receive, send)
             return
         headers = [(b"content-type", b"application/json")]
         await send({"type": "http.response.start", "status": 413, "headers": headers})

@@ -31,6 +31,8 @@ class Inspected:
     Attributes:
         by_reference: an inspection for each of REFERENCES.
         truth: (H, W) where the texts disagree in truth; None where nobody knows.
+        painted: what was painted by hand in its place, (SQUARE_PX, SQUARE_PX); None before.
+        offered: what the painter started from.
         square: the mask in force, (SQUARE_PX, SQUARE_PX), 1 = edit.
         window: which square of the picture that is.
         notes: what the model did not read of the texts.
@@ -41,6 +43,8 @@ class Inspected:
     by_reference: Mapping[str, MaskInspection]
     truth: Mask | None
     square: Mask | None = None
+    painted: Mask | None = None
+    offered: Mask | None = None
     window: Window = images.CENTRE
     notes: list[str] = field(default_factory=list)
 
@@ -88,25 +92,28 @@ def inspect(
 
 
 def cut(done: Inspected, values: Mapping[str, object]) -> tuple[Mask, Mask]:
-    """Return (mask (H, W), heat (h, w) in [0, 1]) with other mask parameters; no network."""
+    """Return (mask (H, W), heat (h, w) in [0, 1]) with other mask parameters; no network.
+
+    A mask that was painted by hand stays; of the parameters only its soft border is new.
+    """
     from pipelines import text_edit
 
     built = params.build(MaskParams, values)
     one = done.by_reference[built.reference]
+    if done.painted is not None:
+        return text_edit.soft_mask(one, done.painted, built), text_edit.heat_map(one)
     mask = text_edit.cut_mask(one, built)
     hard = (mask[one.placement.window] > 0).astype(np.float32)
     done.square = images.resize_mask(hard, (SQUARE_PX, SQUARE_PX))
     return mask, text_edit.heat_map(one)
 
 
-def paint(done: Inspected, layer: Image.Image) -> Mask | None:
-    """Take a painted RGBA layer as the mask in force; return it (H, W), None if nothing changed."""
+def paint(done: Inspected, layer: Image.Image) -> None:
+    """Take a painted RGBA layer as the mask, unless it is what the painter started from."""
     alpha = np.asarray(layer.convert("RGBA").getchannel("A"))
     square = images.resize_mask((alpha > 0).astype(np.float32), (SQUARE_PX, SQUARE_PX))
-    if done.square is not None and np.array_equal(square, done.square):
-        return None
-    done.square = square
-    return images.place_mask(square, images.fit(done.picture, SQUARE_PX, done.window)[1])
+    if done.offered is not None and not np.array_equal(square, done.offered):
+        done.square = done.painted = done.offered = square
 
 
 def hand_over(session: Session) -> Inspected:

@@ -56,6 +56,7 @@ class Done(Generic[T]):
 @dataclass(eq=False)
 class _Ticket:
     owner: str
+    place: str = ""
     stop: threading.Event = field(default_factory=threading.Event)
     news: Queue[tuple[Step | None, Image.Image | None]] = field(default_factory=lambda: Queue(2))
     latest: Step | None = None
@@ -77,14 +78,21 @@ class Gate:
         self._line: deque[_Ticket] = deque()  # its head is the job that runs
         self._changed = threading.Condition()
 
-    def run(self, owner: str, work: Callable[[OnStep], T]) -> Iterator[Update | Done[T]]:
+    def run(
+        self, owner: str, work: Callable[[OnStep], T], place: str = ""
+    ) -> Iterator[Update | Done[T]]:
         """Yield updates while `work(on_step)` waits and runs in a thread, then its result.
+
+        `place` is where the owner sees the result; a job stops any earlier one that has the same,
+        if it has one.
 
         Raises:
             InputError: too many jobs wait, the deadline passed, or `work` raised it.
             Cancelled: somebody stopped it.
         """
-        ticket = self._enter(owner)
+        if place:
+            self.stop(owner, place)
+        ticket = self._enter(owner, place)
         serve = copy_context().run  # ZeroGPU reads there whose quota a job takes from
         threading.Thread(target=serve, args=(self._serve, ticket, work), daemon=True).start()
         try:
@@ -94,19 +102,27 @@ class Gate:
         finally:
             self._stop(ticket)
 
-    def stop(self, owner: str) -> int:
+    def stop(self, owner: str, place: str | None = None) -> int:
         """Stop every job of an owner, waiting ones too; return how many there were."""
-        with self._changed:
-            tickets = [ticket for ticket in self._line if ticket.owner == owner]
+        tickets = self._tickets(owner, place)
         for ticket in tickets:
             self._stop(ticket)
         return len(tickets)
 
-    def _enter(self, owner: str) -> _Ticket:
+    def is_busy(self, owner: str, place: str) -> bool:
+        """Return whether a job of an owner for that place waits or runs."""
+        return bool(self._tickets(owner, place))
+
+    def _tickets(self, owner: str, place: str | None) -> list[_Ticket]:
+        with self._changed:
+            mine = [ticket for ticket in self._line if ticket.owner == owner]
+        return [ticket for ticket in mine if place is None or ticket.place == place]
+
+    def _enter(self, owner: str, place: str) -> _Ticket:
         with self._changed:
             if len(self._line) >= self._max_jobs:
                 raise InputError("Too many visitors are waiting. Please try again in a minute.")
-            ticket = _Ticket(owner)
+            ticket = _Ticket(owner, place)
             self._line.append(ticket)
             return ticket
 

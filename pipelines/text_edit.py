@@ -6,6 +6,7 @@ every pixel outside the mask keeps its bits, and counts time and network evaluat
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -222,6 +223,21 @@ def cut_mask(inspection: MaskInspection, params: MaskParams) -> pictures.Mask:
     hard = (inspection.maps[params.recipe] > params.threshold).float()
     soft = mask_recipes.feather(hard, params.feather_px)
     return pictures.place_mask(soft[0].numpy(), inspection.placement)
+
+
+def soft_mask(
+    inspection: MaskInspection, painted: pictures.Mask, params: MaskParams
+) -> pictures.Mask:
+    """Return the mask (H, W) at the original's size of a painted square, with its soft border.
+
+    `feather_px` counts pixels of the working square, as in `cut_mask`.
+    """
+    side = inspection.working.width
+    hard = torch.from_numpy(pictures.resize_mask(painted, (side, side))).unsqueeze(0)
+    soft = mask_recipes.feather(hard, params.feather_px)[0].numpy()
+    placement = inspection.placement
+    whole = pictures.place_mask(painted, dataclasses.replace(placement, size_px=len(painted)))
+    return np.minimum(whole, pictures.place_mask(soft, placement))
 
 
 def heat_map(inspection: MaskInspection) -> np.ndarray:

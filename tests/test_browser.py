@@ -20,6 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 import app
 from pipelines import easel, packs
+from pipelines.examples import FOLDER
 from pipelines.layout_files import read_layout
 
 PATIENCE_S = 300
@@ -218,6 +219,26 @@ def test_every_sweep_of_a_picture_draws_its_curve(visitor):
     assert not visitor.complaints()
 
 
+def test_an_example_takes_the_place_of_a_run_and_what_is_typed_meanwhile_stays(visitor):
+    visitor.open()
+    visitor.click("#preset label", "Faithful")
+    visitor.choose("DiffEdit")
+    visitor.click("#run")
+    visitor.see("#status progress")
+    visitor.click("#examples .thumbnail-item", "cat")
+    visitor.until(lambda: visitor.inputs()[1].get_attribute("value") == "a dog on the grass")
+    visitor.type(visitor.inputs()[0], "my own words")
+    visitor.see("#status", "Done")
+    visitor.until(lambda: visitor.see("#run").is_enabled())
+    assert not visitor.see("#stop_run").is_enabled()
+    assert visitor.inputs()[0].get_attribute("value") == "my own words"
+    shown = visitor.until(lambda: len(p := visitor.pictures("#result")) == 2 and p)
+    with Image.open(FOLDER / "cat-to-dog.png") as cat:
+        assert any((one == np.asarray(cat.convert("RGB"), int)).all() for one in shown)
+    assert len(visitor.all("#history img")) == 1
+    assert not visitor.complaints()
+
+
 def test_stop_ends_a_run_and_gives_the_controls_back(visitor):
     visitor.open()
     visitor.click("#preset label", "Faithful")
@@ -255,7 +276,14 @@ def test_a_mask_painted_by_hand_is_used_to_edit(visitor):
     corner = brush.move_to_element_with_offset(canvas, -230, -200).click_and_hold()
     corner.move_by_offset(40, 0).move_by_offset(0, 40).release().perform()
     visitor.click("#repaint button", "Take this painting")
-    visitor.see("#facts", "repainted by hand")
+    share = visitor.see("#facts", "repainted by hand").text
+    border = visitor.all("input[type=range][aria-label*=border]")[0]
+    visitor.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", border)
+    hard = visitor.pictures("#mask")[0]
+    border.send_keys(Keys.ARROW_RIGHT)
+    visitor.until(lambda: (visitor.pictures("#mask")[0] != hard).any())
+    now = visitor.see("#facts", "repainted by hand").text
+    assert now.split("·")[0] == share.split("·")[0]
     visitor.click("#use_mask")
     visitor.see("#run")
     visitor.see("label", "Your mask is used")
@@ -328,10 +356,10 @@ def test_a_refusal_is_a_toast_with_a_sentence(visitor):
 
 def test_a_link_brings_everything_back(visitor):
     visitor.open(
-        tab="mask", picture="cat-to-dog", source="my cat", target="my <b>dog</b>", seed="17"
+        tab="mask", picture="cat-to-dog", source="my cat", target="my <b>dog</b>", seed="2147483646"
     )
     assert [box.get_attribute("value") for box in visitor.inputs()] == ["my cat", "my <b>dog</b>"]
-    assert "17" in [one.get_attribute("value") for one in visitor.all("input[type=number]")]
+    assert "2147483646" in [one.get_attribute("value") for one in visitor.all("input[type=number]")]
     visitor.open(tab="no such tab", seed="x" * 50, picture="../../etc/passwd")
     assert visitor.see("#run")
 

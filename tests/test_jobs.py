@@ -101,6 +101,26 @@ def test_stop_takes_a_waiting_job_out_of_the_line():
     assert result(running) == "finished"
 
 
+def test_a_job_takes_the_place_of_an_earlier_one_of_the_same_owner():
+    gate, jobs = Gate(), [Working() for _ in range(3)]
+    first, elsewhere, other = (
+        gate.run(who, job, place)
+        for job, who, place in zip(jobs, "aab", ("edit", "paint", "edit"), strict=True)
+    )
+    for run in (first, elsewhere, other):
+        next(run)
+    assert jobs[0].begun.wait(PATIENCE_S)
+    again = gate.run("a", lambda on_step: "again", "edit")
+    next(again)
+    with pytest.raises(Cancelled):
+        list(first)
+    assert gate.is_busy("a", "edit") and gate.is_busy("b", "edit")
+    for job in jobs[1:]:
+        job.finish.set()
+    assert [result(run) for run in (elsewhere, other, again)] == ["finished", "finished", "again"]
+    assert not gate.is_busy("a", "edit")
+
+
 def test_leaving_the_loop_stops_the_job():
     gate, job = Gate(), Working()
     run = gate.run("a", job)
