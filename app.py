@@ -115,15 +115,19 @@ BRUSH_RADIUS_PX = 36
 TAKE_PEN = """(pen) => {
     // as a hand would: brush, palette, colour; a brush given by the server keeps its old colour
     const find = (css) => document.querySelector("#easel " + css);
-    const palette = "button[aria-label=Color]";
-    if (!find(palette)) find("button[aria-label=Brush]")?.click();
-    requestAnimationFrame(() => {
-        find(palette)?.click();
+    const palette = "button[aria-label=Color]", brush = "button[aria-label=Brush]";
+    const take = (tries) => {
+        if (!find("canvas") || (!find(palette) && !find(brush))) {  // it is on its way back
+            if (tries) setTimeout(take, 100, tries - 1);
+            return;
+        }
+        if (!find(palette)) find(brush).click();
         requestAnimationFrame(() => {
-            find(`.swatch button:nth-child(${pen})`)?.click();
-            find(palette)?.click();
+            if (!find(".swatch")) find(palette)?.click();
+            requestAnimationFrame(() => find(`.swatch button:nth-child(${pen})`)?.click());
         });
-    });
+    };
+    take(50);
 }"""
 STILL: dict[str, Any] = {"format": "png", "interactive": False}
 STRIP: dict[str, Any] = {**STILL, "allow_preview": False, "buttons": []}
@@ -253,6 +257,20 @@ class Page:
             trigger_mode="always_last",
             api_visibility="private",
         )
+
+    def name_unknown(self, boxes: Sequence[gr.Textbox], notice: gr.HTML) -> None:
+        """Say in `notice` which words of the boxes the pack does not know, or does not read."""
+
+        def tell(pack_name: str, *texts: str | None) -> str:
+            pack = self.services_for(pack_name).pack
+            given = [text or "" for text in texts]
+            unknown = verdicts.unknown_words(given, pack.words())
+            cut = prompt_notes.cut_off_now(self.cache, pack, given)
+            said = sentences.notice(unknown, pack.title, verdicts.word_groups())
+            return said + sentences.cut(cut)
+
+        for box in (*boxes, self.menu):
+            self.quiet(box.change, tell, [self.menu, *boxes], notice)
 
     def heavy(
         self, trigger: Handler, handler: Handler, inputs: Any, outputs: Any, **options: Any
@@ -410,20 +428,12 @@ def picture_controls(page: Page) -> list[Any]:
     def name_picture(picture: Image.Image | None, session: Session) -> str:
         return session.known(picture)[0] if picture else ""
 
-    def name_unknown(source_text: str | None, target_text: str | None, name: str) -> str:
-        pack = page.services_for(name).pack
-        texts = source_text or "", target_text or ""
-        unknown = verdicts.unknown_words(texts, pack.words())
-        cut = prompt_notes.cut_off_now(page.cache, pack, texts)
-        return sentences.notice(unknown, pack.title, verdicts.word_groups()) + sentences.cut(cut)
-
     page.quiet(
         new_toy.click, toy_scene, [toy_seed, page.session],
         [photo, name, source, target, *window, toy_seed],
     )  # fmt: skip
     page.quiet(photo.change, name_picture, [photo, page.session], name)
-    for box in (source, target, page.menu):
-        page.quiet(box.change, name_unknown, [source, target, page.menu], notice)
+    page.name_unknown([source, target], notice)
     return [photo, name, source, target, window]
 
 
@@ -740,9 +750,11 @@ def text_edit_tab(page: Page) -> None:
             if len(order.results) > told:
                 view |= closer.show(order.results[0]) if not told and not order.is_sweep else {}
                 told = len(order.results)
+                order.session.results = list(order.results)
                 view |= results_view(order)
             return view
 
+        order.session.results = []
         yield {
             run: gr.Button(interactive=False),
             sweep: gr.Button(interactive=False),
@@ -1128,6 +1140,7 @@ def painting_tab(page: Page) -> None:
                     max_length=MAX_TEXT, elem_classes=f"segment segment-{i}",
                 )
             )  # fmt: skip
+            page.name_unknown([prompt, *words], gr.HTML(elem_id="paint_notice"))
             with gr.Accordion("Strength of each segment", open=False):
                 strengths = in_pairs(
                     lambda i: gr.Slider(
@@ -1218,6 +1231,7 @@ def painting_tab(page: Page) -> None:
             if len(order.results) > told:
                 view |= close_up(order.results[0]) if not told else {}
                 told = len(order.results)
+                session.paintings = list(order.results)
                 view |= results_view(order)
             return view
 
@@ -1230,6 +1244,7 @@ def painting_tab(page: Page) -> None:
                 **results_view(order),
             }
 
+        session.paintings = []
         yield {
             run: gr.Button(interactive=False),
             stop: gr.Button(interactive=True),
@@ -1276,13 +1291,13 @@ def painting_tab(page: Page) -> None:
         if session.layout is not None:
             yield from proceed(order_of(data, session.layout), data, request)
 
-    # Without a background there is no race between it and the layer, as there is in Mask inspect.
     def load(layout: Layout, session: Session) -> tuple[Any, ...]:
         session.layout = layout
         value = {"background": None, "layers": [easel.layer_of(layout)], "composite": None}
         padded = [*layout.segments, *[Segment("")] * (len(words) - len(layout.segments))]
         texts, weights = ([getattr(s, name) for s in padded] for name in ("text", "strength"))
-        return value, None, layout.prompt, *texts, *weights
+        easel_away = gr.ImageEditor(value=value, visible=False)  # with its old background
+        return easel_away, None, layout.prompt, *texts, *weights
 
     def load_example(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
         return load(shelf[event.index].layout, session)
@@ -1335,14 +1350,20 @@ def painting_tab(page: Page) -> None:
     page.quiet(page.tab["paint"].select, bring_easel_back, None, painter)
     pen.change(None, pen, None, js=TAKE_PEN, api_visibility="private")
     page.quiet(save.click, save_layout, {painter, prompt, *words, *strengths}, saved)
+
+    def back_with_its_pen(done: Any) -> None:
+        back = page.quiet(done.then, bring_easel_back, None, painter)
+        back.then(None, pen, None, js=TAKE_PEN, api_visibility="private")
+
     for trigger in (photo.change, *(one.change for one in window)):
-        moved = page.quiet(trigger, set_backdrop, [photo, painter, *window], painter)
-        page.quiet(moved.then, bring_easel_back, None, painter)
+        back_with_its_pen(page.quiet(trigger, set_backdrop, [photo, painter, *window], painter))
     filled = page.quiet(strip.select, load_example, page.session, fillable)
     loaded = page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
     follow_costs(page, cost_line, chosen, controls, [painted.then, loaded.then], words)
-    page.quiet(new_toy.click, load_toy, [toy_seed, page.session], [*fillable, toy_seed])
-    page.quiet(upload.upload, load_file, [upload, page.session], fillable)
+    back_with_its_pen(filled)
+    fills = [*fillable, toy_seed]
+    back_with_its_pen(page.quiet(new_toy.click, load_toy, [toy_seed, page.session], fills))
+    back_with_its_pen(page.quiet(upload.upload, load_file, [upload, page.session], fillable))
     page.quiet(compare.select, look_closer, page.session, closer)
 
 

@@ -102,6 +102,8 @@ def layout_of(
     if layer is None:
         labels = np.zeros((CANVAS_PX, CANVAS_PX), np.uint8)
     else:
+        if layer.size != (CANVAS_PX, CANVAS_PX):  # not from the page
+            layer = layer.resize((CANVAS_PX, CANVAS_PX), Image.Resampling.NEAREST)
         labels = nearest_labels(np.asarray(layer.convert("RGBA")), PALETTE)
     return check_layout(prompt or "", [text or "" for text in texts], labels, strengths)
 
@@ -221,7 +223,8 @@ def carry_out(services: Services, order: PaintOrder, on_step: OnStep) -> PaintOr
                 try:
                     made: Paintings = services.cache.retry_on_out_of_memory(run)
                 except PhraseError as error:
-                    raise InputError(f"{error} Please use fewer words.") from error
+                    advice = " Please use fewer words." if error.truncated else ""
+                    raise InputError(f"{error}{advice}") from error
                 seconds = time.perf_counter() - started
             took = made.network_evaluations, seconds
             services.meter.note(services.pack.name, one.method, one.values, *took)
@@ -261,6 +264,9 @@ def further(
             more["initial"] = images.to_tensor([square], model.resolution).to(model.device)
         elif order.picture is not None:
             order.notes.append(f"{method.title} cannot start from a picture; it paints a new one.")
+        for text in dict.fromkeys(segment.text for segment in order.layout.segments):
+            if "segmenter" in more and more["segmenter"].class_of(text) is None:
+                order.notes.append(f"{method.title} leaves “{text}” alone: it knows no such class.")
         yield more
 
 
@@ -328,7 +334,8 @@ def measured(
 def overlaps(services: Services, order: PaintOrder, image: Image.Image) -> list[float | None]:
     """Return the IoU of every segment with what the segmentation network sees of its class.
 
-    None for a segment whose words name no class of its, and without such a network.
+    What lies on another segment of the same class counts for that one. None for a segment whose
+    words name no class of its, and without such a network.
     """
     segments = order.layout.segments
     if "scene_segmenter" not in services.pack.components:
@@ -340,10 +347,11 @@ def overlaps(services: Services, order: PaintOrder, image: Image.Image) -> list[
         Image.fromarray(order.layout.labels).resize(seen.shape[::-1], Image.Resampling.NEAREST)
     )
     found: list[float | None] = []
-    for i, segment in enumerate(segments, 1):
-        k = segmenter.class_of(segment.text)
-        there = (seen == k) * 1.0
-        found.append(None if k is None else verdicts.overlap(there, (painted == i) * 1.0))
+    classes = [segmenter.class_of(segment.text) for segment in segments]
+    for i, k in enumerate(classes, 1):
+        others = [j for j, other in enumerate(classes, 1) if other == k and j != i]
+        there = (seen == k) & ~np.isin(painted, others)
+        found.append(None if k is None else verdicts.overlap(there * 1.0, (painted == i) * 1.0))
     return found
 
 

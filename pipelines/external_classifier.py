@@ -46,15 +46,17 @@ def external_classifier(
     for b, layout in enumerate(layouts):
         for k, segment in enumerate(layout.segments):
             classes[b, k] = segmenter.class_of(segment.text) or 0
-    strengths = words.strengths * (classes > 0)
+    known = classes > 0
+    alike = classes[:, :, None] == classes[:, None]
+    strengths = words.strengths * known
 
     def criterion(latents: Tensor, t: int) -> tuple[Tensor, Tensor, Tensor]:
         eps_text = model.eps(latents, t, text)
         clean = ddim.step(latents, eps_text, t, CLEAN, model.schedule)
         shown = segmenter(model.decode_latents(clean)).softmax(1)  # (B, classes, S, S)
         index = classes[:, :, None, None].expand(-1, -1, *shown.shape[-2:])
-        shown = shown.gather(1, index)  # (B, K, S, S)
-        wanted = words.masks_at(shown.shape[-2:])
+        shown = shown.gather(1, index) * known[:, :, None, None]  # (B, K, S, S)
+        wanted = words.wanted_at(shown.shape[-2:], alike)
         return eps_text, (cross_entropy(shown, wanted) * strengths).sum(1), shown
 
     return classifier_guidance(

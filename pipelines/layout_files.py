@@ -17,6 +17,9 @@ from pipelines.layouts import MAX_SEGMENTS, MAX_STRENGTH, SMALLEST_PART, Layout,
 from pipelines.recipes import PNG_KEY
 
 MAX_SIDE_PX = 1024
+_DAMAGED = (ValueError, KeyError, TypeError, OSError, RecursionError)
+ALIKE = 48
+"""Distance in RGB below which two colours of a label map are one, blurred or compressed."""
 FREE = ((255, 255, 255), (0, 0, 0))
 """Colours of a label map that mean "nothing here"."""
 
@@ -46,7 +49,8 @@ def layout_of_recipe(text: str) -> Layout:
     """
     try:
         recipe = json.loads(text)
-        with Image.open(io.BytesIO(base64.b64decode(recipe["labels_png"]))) as opened:
+        png = io.BytesIO(base64.b64decode(recipe["labels_png"]))
+        with Image.open(png, formats=("PNG",)) as opened:
             if max(opened.size) > MAX_SIDE_PX:
                 raise ValueError("too large")
             labels = np.asarray(opened.convert("L"))
@@ -58,7 +62,7 @@ def layout_of_recipe(text: str) -> Layout:
         if not segments or labels.max() != len(segments) or len(segments) > MAX_SEGMENTS:
             raise ValueError("labels and segments disagree")
         return Layout(str(recipe["prompt"]), segments, labels)
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (*_DAMAGED, Image.DecompressionBombError) as error:
         raise InputError(
             "The recipe in this picture is damaged, so its layout cannot be read. Load a label "
             "map, or paint the layout again."
@@ -69,30 +73,31 @@ def label_map(picture: Image.Image) -> tuple[str, tuple[Segment, ...], npt.NDArr
     """Return prompt, segments and labels of a picture with one flat colour for each segment.
 
     White and black are free. Segments are numbered by size, the largest first, and wait for words.
+    Every pixel goes to the nearest of these colours, so that resized and compressed maps will do.
+    Of a map that is not square its centre counts, as of pictures.
 
     Raises:
         InputError: no colour, or too many of them: a photo, perhaps.
     """
-    picture.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX), Image.Resampling.NEAREST)
-    pixels = np.asarray(picture.convert("RGB")).astype(np.uint32)
-    codes = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
-    colours, counts = np.unique(codes, return_counts=True)
-    free = {(r << 16) | (g << 8) | b for r, g, b in FREE}
-    found = sorted(
-        (
-            (int(count), int(colour))
-            for colour, count in zip(colours, counts, strict=True)
-            if colour not in free and count >= SMALLEST_PART * codes.size
-        ),
-        reverse=True,
-    )
-    kept = sum(count for count, _ in found) + sum(counts[np.isin(colours, list(free))])
-    if not found or len(found) > MAX_SEGMENTS or kept < 0.9 * codes.size:
+    square, placement = images.fit(picture, min(*picture.size, MAX_SIDE_PX))
+    if placement.side != square.width:
+        square = picture.crop(placement.box).resize(square.size, Image.Resampling.NEAREST)
+    pixels = np.asarray(square.convert("RGB")).reshape(-1, 3)
+    colours, index, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
+    kept = [np.array(colour) for colour in FREE]
+    for i in np.argsort(-counts, kind="stable"):
+        is_new = min(np.linalg.norm(colours[i] - one) for one in kept) >= ALIKE
+        if counts[i] >= SMALLEST_PART * len(pixels) and is_new:
+            kept.append(colours[i].astype(int))
+        if len(kept) > len(FREE) + MAX_SEGMENTS:
+            break
+    away = np.linalg.norm(colours[:, None].astype(np.float32) - np.stack(kept), axis=-1)
+    is_flat = counts[away.min(1) < ALIKE].sum() >= 0.9 * len(pixels)
+    if not len(FREE) < len(kept) <= len(FREE) + MAX_SEGMENTS or not is_flat:
         raise InputError(
             f"A label map has one flat colour for each segment, at most {MAX_SEGMENTS}, on white "
-            "or black. This picture is something else. Save label maps as PNG: JPEG blurs colours."
+            "or black. This picture is something else."
         )
-    labels = np.zeros(codes.shape, np.uint8)
-    for i, (_, colour) in enumerate(found, 1):
-        labels[codes == colour] = i
-    return "", tuple(Segment("") for _ in found), labels
+    nearest = away.argmin(1)[index.reshape(square.height, square.width)]
+    labels = np.maximum(nearest - len(FREE) + 1, 0).astype(np.uint8)
+    return "", tuple(Segment("") for _ in kept[len(FREE) :]), labels

@@ -71,7 +71,7 @@ def check_layout(
     """
     strengths = [1.0] * len(texts) if strengths is None else strengths
     painted = [i for i in range(1, int(labels.max(initial=0)) + 1) if (labels == i).any()]
-    named = [i for i, text in enumerate(texts, 1) if text.strip()]
+    named = [i for i, text in enumerate(texts, 1) if any(map(str.isalnum, text))]
     if not painted:
         raise InputError("Nothing is painted yet. Choose a colour and paint where things belong.")
     for i in painted:
@@ -115,4 +115,4 @@ def nearest_labels(
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.lower().replace(",", " ").split())
+    return " ".join(text.lower().replace(",", " , ").split())

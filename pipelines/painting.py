@@ -45,7 +45,7 @@ class Words:
     Attributes:
         texts: the whole texts, see `Layout.text`.
         tokens: (B, K, L) in {0, 1}, the tokens of each segment's phrase in its text.
-        masks: (B, K, S, S) in {0, 1}.
+        masks: (B, K, S, S) in [0, 1], averaged over the area of each pixel.
         strengths: (B, K), 0 where a layout has fewer segments.
     """
 
@@ -57,6 +57,16 @@ class Words:
     def masks_at(self, size: tuple[int, int]) -> Tensor:
         """Return the masks at (h, w), averaged over the area of each cell: in [0, 1]."""
         return F.adaptive_avg_pool2d(self.masks, size)
+
+    def wanted_at(self, size: tuple[int, int], alike: Tensor | None = None) -> Tensor:
+        """Return `masks_at`, joined over segments that are `alike` (B, K, K): one map shows both.
+
+        By default those with the same words, whose attention nothing tells apart.
+        """
+        if alike is None:
+            alike = (self.tokens[:, :, None] == self.tokens[:, None]).all(-1)
+        masks = self.masks_at(size)
+        return torch.einsum("bkj,bjhw->bkhw", alike.to(masks), masks).clamp(max=1)
 
 
 def words_of(model: LatentDiffusion, layouts: Sequence[Layout]) -> Words:
@@ -71,11 +81,11 @@ def words_of(model: LatentDiffusion, layouts: Sequence[Layout]) -> Words:
     masks = torch.zeros(len(layouts), most, size, size)
     strengths = torch.zeros(len(layouts), most)
     for b, layout in enumerate(layouts):
-        labels = torch.from_numpy(layout.labels)[None, None].float()
-        labels = F.interpolate(labels, (size, size), mode="nearest")[0, 0]
+        labels = torch.from_numpy(layout.labels)
         for k, segment in enumerate(layout.segments):
             tokens[b, k, phrase_tokens(model.tokenizer, layout.text, segment.text)] = 1
-            masks[b, k] = (labels == k + 1).float()
+            painted = (labels == k + 1).float()[None]
+            masks[b, k] = F.adaptive_avg_pool2d(painted, (size, size))[0]
             strengths[b, k] = segment.strength
     device = model.device
     texts = [layout.text for layout in layouts]

@@ -72,7 +72,7 @@ def zest_loss(segmentations: Sequence[Tensor], words: Words, params: ZestGuidePa
     """Return L_Zest (eq. 6.4) of every image, (B,); averaged over segmentations (B, K, h, w)."""
     losses = []
     for shown in segmentations:
-        wanted = words.masks_at(shown.shape[-2:])
+        wanted = words.wanted_at(shown.shape[-2:])
         peaks = shown.amax((2, 3), keepdim=True).clamp(min=SMALLEST)
         terms = {"plain": cross_entropy(shown, wanted)}
         terms["normalised"] = cross_entropy(shown / peaks, wanted)

@@ -12,7 +12,7 @@ from pipelines.data.captions import parse
 from pipelines.errors import Cancelled, InputError
 from pipelines.examples import examples as toys
 from pipelines.jobs import Gate
-from pipelines.layouts import check_layout, nearest_labels
+from pipelines.layouts import Segment, check_layout, nearest_labels
 from pipelines.memo import Memo
 from pipelines.registry import METHODS, methods
 from pipelines.workbench import Services, task
@@ -189,6 +189,29 @@ def test_words_beyond_the_last_token_get_a_sentence(services):
     layout = dataclasses.replace(layout, prompt="a horse on the grass " * 10)
     with pytest.raises(InputError, match="Please use fewer words"):
         easel.carry_out(services, order(layout, "zestguide"), lambda step: None)
+
+
+def test_words_with_a_comma_paint(services):
+    layout = dataclasses.replace(easel.examples()[0].layout, prompt="a red, car and a tree")
+    (one,) = easel.carry_out(services, order(layout, "zestguide"), lambda step: None).results
+    assert one.recipe["prompt"] == layout.prompt
+
+
+def test_what_the_external_classifier_cannot_lead_is_said(services):
+    layout = easel.examples()[2].layout
+    strange = dataclasses.replace(layout, segments=(Segment("a flamingo"),))
+    done = easel.carry_out(services, order(strange, "external_classifier"), lambda step: None)
+    assert "External classifier leaves “a flamingo” alone: it knows no such class." in done.notes
+
+
+def test_a_layer_of_any_size_is_read_at_the_size_of_the_canvas():
+    layout = easel.examples()[0].layout
+    large = easel.layer_of(layout).resize((3000, 3000), Image.Resampling.NEAREST)
+    texts = [segment.text for segment in layout.segments]
+    again = easel.layout_of(large, layout.prompt, texts)
+    assert again.labels.shape == (easel.CANVAS_PX, easel.CANVAS_PX)
+    small = np.asarray(Image.fromarray(again.labels).resize((128, 128), Image.Resampling.NEAREST))
+    assert (small == layout.labels).mean() > 0.99
 
 
 def test_without_a_segmentation_network_the_reason_is_told(services):

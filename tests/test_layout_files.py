@@ -1,4 +1,6 @@
+import base64
 import dataclasses
+import io
 import json
 import types
 
@@ -39,6 +41,47 @@ def test_a_label_map_gives_segments_by_size_that_wait_for_words(tmp_path):
     assert (layout.labels[50:] == 1).all()
     assert (layout.labels[:20, :20] == 2).all()
     assert (layout.labels > 0).sum() == 5000 + 400
+
+
+def two_colours(width, height):
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[height // 4 : height // 2, width // 2 - 20 : width // 2 + 20] = (214, 39, 40)
+    pixels[height // 2 :, width // 2 - 20 : width // 2 + 20] = (31, 119, 180)
+    return Image.fromarray(pixels)
+
+
+def test_the_centre_of_a_wide_label_map_counts_unstretched(tmp_path):
+    layout = read_layout(save(tmp_path, two_colours(320, 160)))
+    assert layout.labels.shape == (160, 160)
+    rows, columns = np.nonzero(layout.labels == 2)
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (40, 40)
+    assert (columns.min(), columns.max()) == (60, 99)
+
+
+@pytest.mark.parametrize("resampling", ["BILINEAR", "BICUBIC", "LANCZOS"])
+def test_a_resized_label_map_has_its_colours_and_no_more(tmp_path, resampling):
+    small = two_colours(256, 256)
+    large = small.resize((512, 512), Image.Resampling[resampling])
+    again, layout = (read_layout(save(tmp_path, image)) for image in (large, small))
+    assert len(again.segments) == len(layout.segments) == 2
+    assert (again.labels[::2, ::2] == layout.labels).mean() > 0.98
+
+
+def test_a_compressed_label_map_will_do(tmp_path):
+    small = two_colours(256, 256)
+    small.save(tmp_path / "map.jpg", quality=95)
+    again, layout = read_layout(tmp_path / "map.jpg"), read_layout(save(tmp_path, small))
+    assert len(again.segments) == 2 and (again.labels == layout.labels).mean() > 0.98
+
+
+def test_a_hostile_recipe_is_damaged(tmp_path):
+    good = easel.recipe_of_layout(easel.examples()[0].layout)
+    bomb = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(bomb, "PNG")
+    deep = '{"labels_png": ' + "[" * 100_000
+    for recipe in (deep, {**good, "labels_png": base64.b64encode(bomb.getvalue()).decode()}):
+        with pytest.raises(InputError, match="damaged"):
+            read_layout(save(tmp_path, Image.new("RGB", (64, 64), "white"), recipe))
 
 
 def test_photos_and_damaged_recipes_get_a_sentence(tmp_path):

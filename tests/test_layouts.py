@@ -27,6 +27,7 @@ def test_segments_are_numbered_anew_in_the_order_of_the_palette():
         (["", "a horse", "", "", ""], None, "Segment 5 is painted but has no words"),
         (["a dog", "a horse", "", "", "a cat"], None, "Segment 1 has words but no paint"),
         (["", "a horse", "", "", "a cat"], "clear", "Nothing is painted"),
+        (["", "a horse", "", "", ", !"], None, "Segment 5 is painted but has no words"),
         (["", "a horse", "", "", "a cat"], "dot", "Segment 5 is too small"),
         (["", "a horse", "", "", "a" * 2000], None, "below 1000 characters"),
     ],
@@ -63,6 +64,8 @@ def test_too_many_segments_get_a_sentence():
         ("A Horse, at night", ["a horse"], "A Horse, at night"),
         ("seahorses at night", ["horse"], "seahorses at night, horse"),
         ("", ["a cat", "a cat"], "a cat"),
+        ("a red, car at night", ["a red car"], "a red, car at night, a red car"),
+        ("a cat a dog at night", ["a cat, a dog"], "a cat a dog at night, a cat, a dog"),
     ],
 )
 def test_words_the_prompt_does_not_say_are_appended_once(prompt, words, text):

@@ -142,6 +142,7 @@ def test_an_external_classifier_leads_only_what_it_knows(model):
     segmenter = scene_segmenter.build().eval()
     assert segmenter.class_of("a red, cat!") == 1 + segmenter.classes.index("cat")
     assert segmenter.class_of("a catalogue") is None
+    assert segmenter.class_of("an orange car in front of a house") == segmenter.class_of("car")
     params = ClassifierGuidanceParams(num_steps=STEPS, eta=3.0, tau=1.0)
     led = external_classifier(model, [layout()], params, seeds=[5], segmenter=segmenter)
     assert led.attention.shape == (1, 2, 128, 128)

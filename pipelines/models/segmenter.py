@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import SegformerForSemanticSegmentation
 
+from pipelines.data.captions import parse
 from pipelines.devices import Device
 from pipelines.images import to_tensor
 
@@ -61,7 +62,6 @@ class SceneSegmenter(Segmenter):
     """The segmenter of toy scenes, whose classes are words of their captions."""
 
     def class_of(self, phrase: str) -> int | None:
-        """Return the index in logits of the class that a phrase names last; None for none."""
-        words = "".join(c if c.isalnum() else " " for c in phrase.lower()).split()
-        named = [word for word in words if word in self.classes]
-        return 1 + self.classes.index(named[-1]) if named else None
+        """Return the index in logits of the thing that a phrase names first; None for none."""
+        named = [thing.class_name for thing in parse(phrase).things]
+        return 1 + self.classes.index(named[0]) if named and named[0] in self.classes else None
