@@ -92,8 +92,10 @@ class PromptToPromptParams(SamplingParams):
     self_steps: float = ranged(
         0.4, 0.0, 1.0, 0.05, "part of the steps that use the source's self-attention"
     )
-    reweight: float = ranged(
-        1.0, -2.0, 5.0, 0.25, "factor on the attention of the words that are new"
+    reweight: float = ranged(1.0, -2.0, 5.0, 0.25, "factor on the attention of the words below")
+    reweighted: str = text(
+        "words of the target text, new ones or not; empty: those that are new",
+        label="Words to reweight",
     )
     local_blend: float = ranged(
         0.3, 0.0, 0.9, 0.05, "attention above which a region may change; 0 lets all change"

@@ -71,12 +71,17 @@ def regions(layouts: Sequence[Layout], size: int) -> tuple[list[tuple[int, int]]
     """Return (layout, label) and mask of every region: R pairs, and (R, 1, size, size) in {0, 1}.
 
     Label 0 is what the prompt fills, i is segment i - 1. The masks, by nearest neighbour, cover
-    every cell of each layout once; regions that cover no cell are left out.
+    every cell of each layout once; a segment too thin for that takes the cells it covers most.
     """
     parts: list[tuple[int, int]] = []
     masks = []
     for b, layout in enumerate(layouts):
-        labels = F.interpolate(torch.from_numpy(layout.labels)[None, None].float(), (size, size))
+        painted = torch.from_numpy(layout.labels)[None, None].float()
+        labels = F.interpolate(painted, (size, size))
+        for i in range(1, len(layout.segments) + 1):
+            if not (labels == i).any():
+                share = F.adaptive_avg_pool2d((painted == i).float(), (size, size))
+                labels[(share > 0) & (share >= share.max() / 2)] = i
         for i in range(len(layout.segments) + 1):
             mask = (labels[0] == i).float()  # (1, size, size)
             if mask.any():

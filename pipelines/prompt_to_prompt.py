@@ -8,7 +8,7 @@ cross-attention control. ICLR 2023, arXiv 2208.01626, section 3 and algorithm 1.
     M_t, M*_t       the source's and the target's part of the maps in `Control.__call__`
     tau             params.cross_steps (of the steps with injection)
     A(j)            Alignment.origin: which source token a target token stands for
-    f^i             params.reweight
+    f^i             params.reweight, of the words params.reweighted (of new ones without any)
 
 The source branch runs on the DDIM encoding of the picture at every level rather than on its own
 decoding (section 5.2 inverts once and decodes both): the maps are then those of the picture itself,
@@ -25,9 +25,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipelines.diffusion.attention import edited
+from pipelines.diffusion.attention import edited, phrase_tokens
 from pipelines.diffusion.solvers import SOLVERS
 from pipelines.edits import Counter, Edits, encoded_images, inversion, latent_mask, report
+from pipelines.errors import InputError
 from pipelines.memo import Memo
 from pipelines.method_params import PromptToPromptParams
 from pipelines.models.latent_diffusion import LatentDiffusion
@@ -67,7 +68,7 @@ def prompt_to_prompt(
     grid = model.schedule.grid(params.num_steps, params.strength)
     moves = len(grid) - 1
 
-    pairs = [align(model, *pair) for pair in zip(source, target, strict=True)]
+    pairs = [align(model, *pair, params.reweighted) for pair in zip(source, target, strict=True)]
     control = Control(pairs, params, coarse_side(model.latent_shape[-1]))
     eps = Counter(model.with_unet(edited(model.unet, control)).eps)
     texts = [*source, *[params.negative_prompt] * len(images), *target]
@@ -112,16 +113,22 @@ class Alignment:
         origin: (L, L), column j mixes the source tokens that target token j stands for (A(j)).
         swapped, added: (L,) bool, target tokens that replace others, or stand for none.
         gone: (L,) bool, source tokens that the target does not have.
+        scaled: (L,) bool, target tokens whose attention is reweighted.
     """
 
     origin: Tensor
     swapped: Tensor
     added: Tensor
     gone: Tensor
+    scaled: Tensor
 
 
-def align(model: LatentDiffusion, source: str, target: str) -> Alignment:
-    """Align the tokens of two texts: the longest common parts stand for each other."""
+def align(model: LatentDiffusion, source: str, target: str, reweighted: str = "") -> Alignment:
+    """Align the tokens of two texts: the longest common parts stand for each other.
+
+    Raises:
+        InputError: the words to reweight are not in the target.
+    """
     length = model.tokenizer.model_max_length
     ids = [
         model.tokenizer(t, truncation=True, max_length=length).input_ids for t in (source, target)
@@ -138,8 +145,16 @@ def align(model: LatentDiffusion, source: str, target: str) -> Alignment:
         gone[a:b] |= kind in ("replace", "delete")
     for j in range(len(ids[1]), length):  # padding stands for padding
         origin[min(max(j, len(ids[0])), length - 1), j] = 1
+    scaled = swapped | added
+    if reweighted.strip():
+        try:
+            tokens = phrase_tokens(model.tokenizer, target, reweighted)
+        except ValueError as error:
+            raise InputError(f"Words to reweight: {error}") from error
+        scaled = torch.zeros(length, dtype=torch.bool)
+        scaled[tokens] = True
     device = model.device
-    return Alignment(*(x.to(device) for x in (origin, swapped, added, gone)))
+    return Alignment(*(x.to(device) for x in (origin, swapped, added, gone, scaled)))
 
 
 @dataclass
@@ -149,7 +164,8 @@ class Control:
     Attributes:
         side: of the maps that are remembered, and of the finest self-attention that is injected.
         done: part of the steps behind, in [0, 1).
-        seen: (B, side, side), attention to the words that differ, summed over calls.
+        seen: (B, side, side), attention to the words that differ or are reweighted, summed over
+            calls.
     """
 
     alignments: Sequence[Alignment]
@@ -161,7 +177,7 @@ class Control:
     def __post_init__(self) -> None:
         """Stack the alignments to (B, ...)."""
         parts = zip(*(vars(one).values() for one in self.alignments), strict=True)
-        self.origin, swapped, added, self.gone = (torch.stack(part) for part in parts)
+        self.origin, swapped, added, self.gone, self.scaled = map(torch.stack, parts)
         self.new = swapped | added
         self.own = self.new if self.params.kind == "refine" else added  # keep their own maps
 
@@ -177,7 +193,7 @@ class Control:
         if self.done < self.params.cross_steps:
             injected = source @ self.origin.unsqueeze(1).to(source.dtype)
             target = torch.where(self.own[:, None, None], target, injected)
-        factor = torch.where(self.new, self.params.reweight, 1.0)[:, None, None]
+        factor = torch.where(self.scaled, self.params.reweight, 1.0)[:, None, None]
         return torch.cat([source, negative, target * factor.to(target.dtype)])
 
     def mask(self, size: int) -> Tensor:
@@ -196,8 +212,9 @@ class Control:
         return torch.stack(masks).amax(0)
 
     def _remember(self, source: Tensor, target: Tensor) -> None:
-        """Add the attention of the tokens that differ, of both texts."""
-        for k, (maps, words) in enumerate(((source, self.gone), (target, self.new))):
+        """Add the attention of the tokens that differ or are reweighted, of both texts."""
+        watched = self.new | self.scaled if self.params.reweight != 1 else self.new
+        for k, (maps, words) in enumerate(((source, self.gone), (target, watched))):
             shown = (maps.float().mean(1) * words[:, None]).sum(-1)  # (B, pixels)
             shown = shown.unflatten(1, (self.side, self.side))
             if len(self.seen) <= k:

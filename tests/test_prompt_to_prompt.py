@@ -9,6 +9,7 @@ from tiny_pack import tiny_scene_model
 from pipelines.baselines import encode
 from pipelines.diffedit import encode_decode
 from pipelines.diffusion.attention import edited
+from pipelines.errors import InputError
 from pipelines.method_params import CopyParams, EncodeDecodeParams, PromptToPromptParams
 from pipelines.prompt_to_prompt import BLEND_SIZE, Control, align, coarse_side, prompt_to_prompt
 
@@ -113,6 +114,25 @@ def test_control_injects_refines_and_reweights_as_published(model):
         control.done = 0.9  # beyond cross_steps
         third = control(maps, True).chunk(3)[2]
         torch.testing.assert_close(third, torch.where(new, 2 * target, target))
+
+
+def test_a_word_that_both_texts_share_can_be_reweighted(model, images):
+    texts = (["a red horse on the grass"] * 2,) * 2  # the third edit of the paper
+    pair = align(model, *(side[0] for side in texts), "red horse")
+    assert words(model, texts[0][0], pair.scaled) == ["red", "horse"]
+    assert words(model, TEXTS[1][1], align(model, TEXTS[0][1], TEXTS[1][1]).scaled) == ["red"]
+    shown = {}
+    for factor in (1.0, 4.0):
+        params = dataclasses.replace(FREE, reweight=factor, reweighted="red horse")
+        shown[factor] = prompt_to_prompt(model, images, *texts, params, seeds=[1, 2]).images
+        blended = dataclasses.replace(params, local_blend=0.5)
+        mask = prompt_to_prompt(model, images, *texts, blended, seeds=[1, 2]).masks
+        assert mask.any() == (factor != 1)
+    assert not torch.equal(shown[1.0], shown[4.0])
+    with pytest.raises(InputError, match="Words to reweight: “blue” is not in the text"):
+        prompt_to_prompt(
+            model, images, *texts, dataclasses.replace(PARAMS, reweighted="blue"), seeds=[1, 2]
+        )
 
 
 def test_self_attention_is_injected_early_and_on_coarse_grids_only(model):

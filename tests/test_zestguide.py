@@ -270,6 +270,15 @@ def test_regions_share_out_every_cell():
     assert (masks[3:].sum(0) == 1).all()
 
 
+def test_a_segment_thinner_than_a_cell_is_still_a_region(model):
+    labels = np.zeros((512, 512), np.uint8)
+    labels[:, 6:8] = 1
+    thin = Layout("at night", (Segment("a horse"),), labels)
+    parts, masks = regions([thin], 32)
+    assert parts == [(0, 0), (0, 1)] and masks[1, 0, :, 0].all() and masks.sum() == 32 * 32
+    assert words_of(model, [thin]).masks.sum() == pytest.approx(512 * 2 / 16)
+
+
 def test_backdrops_do_not_know_the_neighbours_in_the_batch(model, monkeypatch):
     drawn = []
 
