@@ -246,13 +246,26 @@ class Page:
         """Where edits find their models."""
         return self.loan.cache if self.loan else self.services.cache
 
-    def quiet(self, trigger: Handler, handler: Handler, inputs: Any, outputs: Any) -> Any:
-        """Wire a light handler: no queue, no spinner, no public endpoint."""
+    def quiet(
+        self,
+        trigger: Handler,
+        handler: Handler,
+        inputs: Any,
+        outputs: Any,
+        *,
+        refuses: bool = False,
+    ) -> Any:
+        """Wire a light handler: no spinner, no public endpoint.
+
+        One that `refuses` goes through Gradio's queue, without waiting in it: of errors that come
+        another way its page (6.31) loses `visible`, and shows nothing. The others stay out of it.
+        """
         return trigger(
             polite(handler),
             inputs,
             outputs,
-            queue=False,
+            queue=refuses,
+            concurrency_limit=None,
             show_progress="hidden",
             trigger_mode="always_last",
             api_visibility="private",
@@ -319,10 +332,10 @@ class Page:
             yield rest("")
             raise
         except InputError as error:
-            yield rest("")
+            yield rest(str(error))
             raise refusal(error) from error
         except Exception as error:
-            yield rest("")
+            yield rest(OURS)
             raise fault(error) from error
 
     def progress(self, update: Update, doing: str) -> str:
@@ -430,9 +443,9 @@ def picture_controls(page: Page) -> list[Any]:
 
     page.quiet(
         new_toy.click, toy_scene, [toy_seed, page.session],
-        [photo, name, source, target, *window, toy_seed],
+        [photo, name, source, target, *window, toy_seed], refuses=True,
     )  # fmt: skip
-    page.quiet(photo.change, name_picture, [photo, page.session], name)
+    page.quiet(photo.change, name_picture, [photo, page.session], name, refuses=True)
     page.name_unknown([source, target], notice)
     return [photo, name, source, target, window]
 
@@ -849,8 +862,8 @@ def text_edit_tab(page: Page) -> None:
     for trigger in (run.click, sweep.click, strip.select):
         trigger(None, js=SHOW_RESULT, api_visibility="private")
     page.quiet(stop.click, page.stop, None, None)
-    page.quiet(compare.select, bring_back("results"), page.session, closer.all)
-    page.quiet(history.select, bring_back("history"), page.session, closer.all)
+    page.quiet(compare.select, bring_back("results"), page.session, closer.all, refuses=True)
+    page.quiet(history.select, bring_back("history"), page.session, closer.all, refuses=True)
     page.quiet(inputs.photo.change, show_mask, [inputs.photo, page.session], [mask_row, mask_chip])
     page.quiet(drop_mask.click, remove_mask, page.session, mask_row)
     page.parts.update(
@@ -1024,15 +1037,15 @@ def mask_inspect_tab(page: Page) -> None:
         return gr.ImageEditor(visible=True)
 
     def hand_over(
-        value: dict[str, Any] | None, feather_px: float, name: str, source_text: str,
-        target_text: str, seed: float, session: Session,
+        value: dict[str, Any] | None, feather_px: float, session: Session
     ) -> tuple[Any, ...]:  # fmt: skip
         take_painting(value, session)  # what was painted counts, taken or not
         done = inspection.hand_over(session)
         chip = page.parts["show_mask"](done.picture, session)
-        filled = done.picture, name, source_text, target_text, *window_values(done.window)
-        seed = workbench.checked_seed(seed)
-        return gr.Tabs(selected="edit"), *filled, seed, *chip, feather_px
+        name, _ = session.known(done.picture)
+        texts = done.source_text, done.target_text  # not those that were typed since
+        filled = done.picture, name, *texts, *window_values(done.window)
+        return gr.Tabs(selected="edit"), *filled, done.seed, *chip, feather_px
 
     def take_over(picture: Image.Image | None, *others: Any) -> tuple[Any, ...]:
         if picture is None:
@@ -1062,20 +1075,18 @@ def mask_inspect_tab(page: Page) -> None:
     forgotten = page.quiet(refresh.click, forget_painting, page.session, None)
     recut = page.quiet(forgotten.then, cut, cut_inputs, cut_outputs)
     for trigger in (repaint.expand, recut.then):
-        filled = page.quiet(trigger, fill_painter, page.session, painter)
+        filled = page.quiet(trigger, fill_painter, page.session, painter, refuses=True)
         page.quiet(filled.then, unfold_painter, None, painter)
-    page.quiet(borrow.click, take_over, edit.fillable, inputs.fillable)
+    page.quiet(borrow.click, take_over, edit.fillable, inputs.fillable, refuses=True)
     page.quiet(
         use_mask.click,
         hand_over,
-        [
-            painter, instant["feather_px"], inputs.name, inputs.source, inputs.target, inputs.seed,
-            page.session,
-        ],
+        [painter, instant["feather_px"], page.session],
         [
             page.tabs, *edit.fillable, edit.seed, *page.parts["edit_mask"],
             page.parts["edit_feather"],
         ],
+        refuses=True,
     )  # fmt: skip
     page.parts["mask"] = inputs
 
@@ -1349,22 +1360,24 @@ def painting_tab(page: Page) -> None:
     # An editor that is born on a hidden tab takes its width for 350 pixels.
     page.quiet(page.tab["paint"].select, bring_easel_back, None, painter)
     pen.change(None, pen, None, js=TAKE_PEN, api_visibility="private")
-    page.quiet(save.click, save_layout, {painter, prompt, *words, *strengths}, saved)
+    page.quiet(save.click, save_layout, {painter, prompt, *words, *strengths}, saved, refuses=True)
 
     def back_with_its_pen(done: Any) -> None:
         back = page.quiet(done.then, bring_easel_back, None, painter)
         back.then(None, pen, None, js=TAKE_PEN, api_visibility="private")
 
     for trigger in (photo.change, *(one.change for one in window)):
-        back_with_its_pen(page.quiet(trigger, set_backdrop, [photo, painter, *window], painter))
+        given = [photo, painter, *window]
+        back_with_its_pen(page.quiet(trigger, set_backdrop, given, painter, refuses=True))
     filled = page.quiet(strip.select, load_example, page.session, fillable)
     loaded = page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
     follow_costs(page, cost_line, chosen, controls, [painted.then, loaded.then], words)
     back_with_its_pen(filled)
-    fills = [*fillable, toy_seed]
-    back_with_its_pen(page.quiet(new_toy.click, load_toy, [toy_seed, page.session], fills))
-    back_with_its_pen(page.quiet(upload.upload, load_file, [upload, page.session], fillable))
-    page.quiet(compare.select, look_closer, page.session, closer)
+    toy, fills = [toy_seed, page.session], [*fillable, toy_seed]
+    back_with_its_pen(page.quiet(new_toy.click, load_toy, toy, fills, refuses=True))
+    file = [upload, page.session]
+    back_with_its_pen(page.quiet(upload.upload, load_file, file, fillable, refuses=True))
+    page.quiet(compare.select, look_closer, page.session, closer, refuses=True)
 
 
 # ---------------------------------------------------------------- Face sliders
@@ -1754,24 +1767,25 @@ def faces_tab(page: Page) -> None:
     state, shelf = board.state, [*board.seats, before]
     made_with, found = {*state, number, text, *settings.values()}, [*shelf, results, number]
     changes = [
-        page.quiet(page.tab["faces"].select, open_tab, state, [*shelf, status]),
-        page.quiet(new_face.click, take_seed, {*state, number}, found),
-        page.quiet(results.select, choose, [page.session, page.menu], before),
+        page.quiet(page.tab["faces"].select, open_tab, state, [*shelf, status], refuses=True),
+        page.quiet(new_face.click, take_seed, {*state, number}, found, refuses=True),
+        page.quiet(results.select, choose, [page.session, page.menu], before, refuses=True),
         page.quiet(
             photo.change, take_picture, {*state, photo, *settings.values()},
-            [*shelf, rebuilt, likeness],
+            [*shelf, rebuilt, likeness], refuses=True,
         ),
         page.heavy(
             refine.click, run_refine, {*state, *settings.values()},
             [before, rebuilt, likeness, refine, stop_refine],
         ),
-        page.quiet(add_part.click, add_known, {*state, part, how}, board.seats),
+        page.quiet(add_part.click, add_known, {*state, part, how}, board.seats, refuses=True),
         page.quiet(reset.click, to_rest, None, [slot.slider for slot in slots]),
     ]  # fmt: skip
     for trigger in (make.click, text.submit):
-        changes.append(page.quiet(trigger, take_text, made_with, found))
+        changes.append(page.quiet(trigger, take_text, made_with, found, refuses=True))
     for trigger in (add_wish.click, wish.submit):
-        added = page.quiet(trigger, add_text, {*state, wish, mode}, [*board.seats, wish])
+        given = {*state, wish, mode}
+        added = page.quiet(trigger, add_text, given, [*board.seats, wish], refuses=True)
         changes.append(added)
     for place, slot in enumerate(slots):
         changes.append(page.quiet(slot.remove.click, remover(place), state, board.seats))
@@ -1781,8 +1795,9 @@ def faces_tab(page: Page) -> None:
     for box, notice in ((text, text_notice), (wish, wish_notice)):
         page.quiet(box.change, name_strange_words, [box, page.menu], notice)
     page.quiet(stop_refine.click, page.stop, None, None)
-    page.quiet(draw_strip.click, show_strip, {*board.standing, across}, strip)
-    page.quiet(draw_grid.click, show_grid, {*board.standing, across, down, side}, grid)
+    page.quiet(draw_strip.click, show_strip, {*board.standing, across}, strip, refuses=True)
+    given = {*board.standing, across, down, side}
+    page.quiet(draw_grid.click, show_grid, given, grid, refuses=True)
     page.parts["faces"] = board, open_tab, [*shelf, status]
     lesson_panel(board)
 
@@ -1883,7 +1898,7 @@ def lesson_panel(board: Board) -> None:
     shows = [*board.seats, learning, seen, curve, files, learn, stop_learning, page.model_line]
     changes = [
         page.heavy(learn.click, run_lesson, asked, shows),
-        page.quiet(upload.upload, take_file, {*board.state, upload}, board.seats),
+        page.quiet(upload.upload, take_file, {*board.state, upload}, board.seats, refuses=True),
     ]
     for change in changes:
         board.follow(change.then)
@@ -2085,18 +2100,19 @@ def retrieval_tab(page: Page) -> None:
     changed = (*words, *controls.values(), clip, where)
     everything = {page.session, page.menu, *changed}
     shows = [results, baselines, reasons, status]
-    taken = page.quiet(photo.change, take, [photo, page.session], None)
+    taken = page.quiet(photo.change, take, [photo, page.session], None, refuses=True)
     picked = page.quiet(strip.select, pick, [page.session, page.menu], [photo, *words])
     # input, not change: what a new pack sets must not be asked about with what the old one had
     for trigger in (taken.then, picked.then, *(control.input for control in changed)):
-        page.quiet(trigger, answer, everything, shows)
+        page.quiet(trigger, answer, everything, shows, refuses=True)
     for word in words:
         page.quiet(word.change, name_unknown, [*words, page.menu], notice)
     page.quiet(
         page.menu.change, choose_pack, {page.menu},
         [*changed, examples_box, toy_box, own_box, strip, status, results, baselines, reasons],
     )  # fmt: skip
-    page.quiet(new_toy.click, toy_scene, [toy_seed, page.session], [photo, toy_seed])
+    given = [toy_seed, page.session]
+    page.quiet(new_toy.click, toy_scene, given, [photo, toy_seed], refuses=True)
     for upload in uploads:
         made = page.heavy(
             upload.upload, index, [upload, clip, page.menu, page.session], [stop, indexed, where]
@@ -2226,6 +2242,7 @@ def public_endpoints(page: Page) -> None:
         picture = Photo(label="image", **PHOTO)
         source, target = gr.Textbox(label="source_text"), gr.Textbox(label="target_text")
         name = gr.Textbox("diffedit", label="method")
+        painter = gr.Textbox("zestguide", label="method")
         clip = gr.Textbox("clip_resnet", label="clip")
         seed = gr.Number(0, precision=0, label="seed")
         values = gr.JSON({}, label="parameters")
@@ -2421,7 +2438,7 @@ def public_endpoints(page: Page) -> None:
         [edited, mask, report], api_name="edit", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(
-        trigger.click, paint, [layout, source, words, name, seed, values, pack, picture, window],
+        trigger.click, paint, [layout, source, words, painter, seed, values, pack, picture, window],
         [edited, report], api_name="paint", api_visibility="public", trigger_mode="multiple",
     )  # fmt: skip
     page.heavy(

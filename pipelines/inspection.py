@@ -40,6 +40,8 @@ class Inspected:
 
     picture: Image.Image
     source_text: str
+    target_text: str
+    seed: int
     by_reference: Mapping[str, MaskInspection]
     truth: Mask | None
     square: Mask | None = None
@@ -88,7 +90,8 @@ def inspect(
             )  # fmt: skip
             by_reference[reference] = services.cache.retry_on_out_of_memory(compare)
     truth = true_mask(session.known(picture)[1], source_text, target_text)
-    return Inspected(picture, source_text, by_reference, truth, window=window, notes=notes)
+    texts = source_text, target_text
+    return Inspected(picture, *texts, seed, by_reference, truth, window=window, notes=notes)
 
 
 def cut(done: Inspected, values: Mapping[str, object]) -> tuple[Mask, Mask]:

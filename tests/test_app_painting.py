@@ -24,7 +24,7 @@ def test_a_painting_carries_a_recipe_that_paints_its_bytes_again(client, tmp_pat
     Image.fromarray(labels).save(tmp_path / "labels.png")
 
     def paint(file, **options):
-        given = {"words": [], "method": "zestguide", "seed": 4, "parameters": {"num_steps": 5}}
+        given = {"words": [], "seed": 4, "parameters": {"num_steps": 5}}
         return client.predict(
             layout=handle_file(file), api_name="/paint", **{"prompt": "", **given, **options}
         )

@@ -345,6 +345,12 @@ def test_an_unknown_word_is_named_with_what_is_known(visitor):
     visitor.see(".notice dd", "zebra")
 
 
+def test_a_light_handler_refuses_with_a_toast_too(visitor):
+    visitor.open(tab="mask")
+    visitor.click("#repaint button")
+    visitor.see(".toast-body", "Please press Inspect first")
+
+
 def test_a_refusal_is_a_toast_with_a_sentence(visitor):
     visitor.open()
     box = visitor.inputs()[1]

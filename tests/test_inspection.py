@@ -46,6 +46,7 @@ def test_a_painting_stays_in_force_and_takes_a_soft_border(session):
     assert set(np.unique(hard)) == {0, 1} and (done.square == square).all()
     soft, _ = inspection.cut(done, {**VALUES, "feather_px": 4})
     assert 0 < soft[soft > 0].min() < 0.5 and not soft[hard == 0].any()
+    assert (done.target_text, done.seed) == ("a zebra", 3)
     assert inspection.hand_over(session) is done and (session.mask.square == square).all()
     done.painted = None
     inferred, _ = inspection.cut(done, VALUES)

@@ -247,7 +247,7 @@ class LatentDiffusion:
         """Return the end of `text` that does not fit the text encoder ("" where all fits)."""
         ids = self._whole_texts(text, truncation=False, verbose=False).input_ids[1:-1]
         room = self.tokenizer.model_max_length - 2
-        return self.tokenizer.decode(ids[room:]).strip() if len(ids) > room else ""
+        return self.tokenizer.decode(ids[room:], skip_special_tokens=True).strip()
 
     def eps(self, latents: Tensor, t: int | Tensor, text_embeds: Tensor) -> Tensor:
         """Return the noise predicted in `latents` (B, C, h, w) at timestep t (int or (B,))."""
