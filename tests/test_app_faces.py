@@ -38,14 +38,22 @@ class Visitor:
 
     def event(self, name, **values):
         """Run the first event of a name; values by elem_id or label. Returns what it changed."""
+        function, output = self.answer(name, **values)
+        assert not output.get("error"), output
+        names = [one.elem_id or getattr(one, "label", None) for one in function.outputs]
+        pairs = zip(names, output["data"], strict=True)
+        return {name: value for name, value in pairs if name}
+
+    def answer(self, name, **values):
+        """The first event of a name, and what the app answers to it: data, or an error."""
         function = next(f for f in self.demo.fns.values() if f.api_name == name)
         data = [self.value(component, values) for component in function.inputs]
+        if function.queue:
+            with Listener((self.demo, self.address), name, data, session=self.session) as job:
+                return function, job.completed()["output"]
         body = {"data": data, "fn_index": function._id, "session_hash": self.session}
         answer = requests.post(f"{self.address}/gradio_api/run/predict", json=body, timeout=120)
-        assert answer.ok, answer.text
-        names = [one.elem_id or getattr(one, "label", None) for one in function.outputs]
-        pairs = zip(names, answer.json()["data"], strict=True)
-        return {name: value for name, value in pairs if name}
+        return function, answer.json()
 
     def value(self, component, values):
         for name in (component.elem_id, getattr(component, "label", None)):
@@ -187,14 +195,9 @@ def test_a_direction_file_is_used_and_a_bad_one_refused(served, untrained_pack, 
     assert "skin · yours" in visitor.event("take_file", **good)["face_slider_2"]["label"]
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"no direction")
-    function = next(f for f in served[0].fns.values() if f.api_name == "take_file")
-    values = {"upload_direction": upload(served, bad)}
-    body = {"data": [visitor.value(c, values) for c in function.inputs], "fn_index": function._id}
-    answer = requests.post(
-        f"{served[1]}/gradio_api/run/predict", json={**body, "session_hash": visitor.session},
-        timeout=60,
-    )  # fmt: skip
-    assert "holds no direction" in check_sentence(answer.json()["error"])
+    _, output = visitor.answer("take_file", upload_direction=upload(served, bad))
+    assert "holds no direction" in check_sentence(output["error"])
+    assert output["visible"]  # or the page would not show it
 
 
 def test_every_place_has_a_slider(served):
