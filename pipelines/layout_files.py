@@ -17,7 +17,7 @@ from pipelines.layouts import MAX_SEGMENTS, MAX_STRENGTH, SMALLEST_PART, Layout,
 from pipelines.recipes import PNG_KEY
 
 MAX_SIDE_PX = 1024
-_DAMAGED = (ValueError, KeyError, TypeError, OSError, RecursionError)
+_DAMAGED = ValueError, KeyError, TypeError, OSError, RecursionError, Image.DecompressionBombError
 ALIKE = 48
 """Distance in RGB below which two colours of a label map are one, blurred or compressed."""
 FREE = ((255, 255, 255), (0, 0, 0))
@@ -62,7 +62,7 @@ def layout_of_recipe(text: str) -> Layout:
         if not segments or labels.max() != len(segments) or len(segments) > MAX_SEGMENTS:
             raise ValueError("labels and segments disagree")
         return Layout(str(recipe["prompt"]), segments, labels)
-    except (*_DAMAGED, Image.DecompressionBombError) as error:
+    except _DAMAGED as error:
         raise InputError(
             "The recipe in this picture is damaged, so its layout cannot be read. Load a label "
             "map, or paint the layout again."
@@ -82,22 +82,22 @@ def label_map(picture: Image.Image) -> tuple[str, tuple[Segment, ...], npt.NDArr
     square, placement = images.fit(picture, min(*picture.size, MAX_SIDE_PX))
     if placement.side != square.width:
         square = picture.crop(placement.box).resize(square.size, Image.Resampling.NEAREST)
-    pixels = np.asarray(square.convert("RGB")).reshape(-1, 3)
-    colours, index, counts = np.unique(pixels, axis=0, return_inverse=True, return_counts=True)
-    kept = [np.array(colour) for colour in FREE]
-    for i in np.argsort(-counts, kind="stable"):
-        is_new = min(np.linalg.norm(colours[i] - one) for one in kept) >= ALIKE
-        if counts[i] >= SMALLEST_PART * len(pixels) and is_new:
-            kept.append(colours[i].astype(int))
-        if len(kept) > len(FREE) + MAX_SEGMENTS:
-            break
-    away = np.linalg.norm(colours[:, None].astype(np.float32) - np.stack(kept), axis=-1)
-    is_flat = counts[away.min(1) < ALIKE].sum() >= 0.9 * len(pixels)
-    if not len(FREE) < len(kept) <= len(FREE) + MAX_SEGMENTS or not is_flat:
+    pixels = np.asarray(square.convert("RGB"), np.uint32)
+    codes = (pixels[..., 0] << 16) | (pixels[..., 1] << 8) | pixels[..., 2]
+    found, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], 1).astype(np.float32)
+    kept = [np.array(colour, np.float32) for colour in FREE]
+    common = np.flatnonzero(counts >= SMALLEST_PART * codes.size)
+    for colour in colours[common[np.argsort(-counts[common], kind="stable")]]:
+        if min(np.linalg.norm(colour - one) for one in kept) >= ALIKE:
+            kept.append(colour)
+    fits = len(FREE) < len(kept) <= len(FREE) + MAX_SEGMENTS
+    away = np.stack([np.linalg.norm(colours - one, axis=1) for one in kept], 1)
+    if not fits or counts[away.min(1) < ALIKE].sum() < 0.9 * codes.size:
         raise InputError(
             f"A label map has one flat colour for each segment, at most {MAX_SEGMENTS}, on white "
             "or black. This picture is something else."
         )
-    nearest = away.argmin(1)[index.reshape(square.height, square.width)]
+    nearest = away.argmin(1)[index.reshape(codes.shape)]
     labels = np.maximum(nearest - len(FREE) + 1, 0).astype(np.uint8)
     return "", tuple(Segment("") for _ in kept[len(FREE) :]), labels
