@@ -131,8 +131,8 @@ def build(params_class: type[P], values: Mapping[str, object]) -> P:
     """
     known = {spec.name: spec for spec in specs(params_class)}
     if any(name not in known for name in values):
-        labels = ", ".join(spec.label for spec in known.values()) or "none"
-        raise InputError(f"A parameter is not known here. The parameters are: {labels}.")
+        names = ", ".join(known) or "none"  # labels would not help whoever sends names
+        raise InputError(f"A parameter is not known here. The parameters are: {names}.")
     return params_class(**{name: _checked(value, known[name]) for name, value in values.items()})
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pipelines.models.judge import SceneJudge
 
+CLOSE = 0.75  # similarity of a word to one that is suggested for it: "bleu" to "blue"
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -42,7 +43,7 @@ def unknown_words(texts: Collection[str], known: Collection[str] | None) -> dict
     words = dict.fromkeys(word for text in texts for word in _WORD.findall(text.lower()))
     strange = [word for word in words if word not in known]
     return {
-        word: next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)), "")
+        word: next(iter(difflib.get_close_matches(word, sorted(known), n=1, cutoff=CLOSE)), "")
         for word in strange
     }
 

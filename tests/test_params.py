@@ -114,7 +114,7 @@ def test_bad_flags(value):
 def test_unknown_names_are_refused_without_repeating_them(name):
     with pytest.raises(InputError) as caught:
         params.build(Example, {name: 1})
-    assert "Strength, Maps, Even, Solver, Refine" in str(caught.value)
+    assert "strength, num_maps, even, solver, refine" in str(caught.value)
     assert "script" not in str(caught.value)
 
 
