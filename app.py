@@ -12,16 +12,19 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
+import hashlib
 import html
+import io
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -30,6 +33,9 @@ os.environ.setdefault("HF_HUB_DISABLE_XET", "1")  # Stop cannot reach a download
 import gradio as gr
 import pandas as pd
 from gradio import processing_utils
+from gradio.components.base import server
+from gradio.components.image_editor import AcceptBlobs
+from gradio.data_classes import FileData
 from PIL import Image
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -64,7 +70,7 @@ from pipelines.data.spec import WORDS
 from pipelines.easel import Painted, PaintOrder
 from pipelines.errors import Cancelled, InputError
 from pipelines.image_collections import Collection
-from pipelines.inspection import Inspected
+from pipelines.inspection import Inspected, InspectOrder
 from pipelines.jobs import Done, Gate, Update
 from pipelines.layout_files import read_layout
 from pipelines.layouts import MAX_STRENGTH, Layout, Segment
@@ -74,7 +80,8 @@ from pipelines.model_cache import ModelCache
 from pipelines.registry import METHODS, Method, methods
 from pipelines.results import OnStep
 from pipelines.retrieval_desk import Answer
-from pipelines.workbench import MAX_SEED, SQUARE_PX, Order, Services, Session, Shown, Task
+from pipelines.visits import SQUARE_PX, Session, Visits
+from pipelines.workbench import MAX_SEED, Order, Services, Shown, Task
 from pipelines.zerogpu import Loan
 
 logger = logging.getLogger(__name__)
@@ -85,8 +92,11 @@ CACHE_BYTES = 6 * 2**30
 MEMO_BYTES = 256 * 2**20
 MAX_UPLOAD_BYTES = 20 * 2**20
 MAX_BODY_BYTES = 32 * 2**20
+MAX_PAINTINGS = 32
+MAX_LAYERS = 4
+MAX_LAYER_PIXELS = 4_000_000
+MAX_LAYER_BYTES = 4 * 2**20
 MAX_TEXT = 1000
-HISTORY = 24
 PAINT_OPACITY = 0.6
 PAINT = "#{:02x}{:02x}{:02x}".format(*views.TINT), PAINT_OPACITY
 CSS = Path(__file__).parent / "assets" / "app.css"
@@ -106,10 +116,24 @@ COPY_LINK = """(picture, source, target, seed) => {
     const link = location.origin + location.pathname + "?" + query;
     const copied = navigator.clipboard?.writeText(link);
     if (!copied) window.prompt("Copy this link", link);
+    if (!picture) return "Copied, without your picture";  // which is on nobody else's page
     return copied ? "Link copied" : "Copy link";
 }"""
+# A page that is loaded again, from the same link in the same browser tab, finds its session.
+ASK_FOR_VISIT = """(visit, session) => {
+    try {
+        return [sessionStorage.getItem("visit " + location.search) ?? "", session];
+    } catch {  // a browser that keeps nothing
+        return ["", session];
+    }
+}"""
+KEEP_VISIT = """(visit) => {
+    try {
+        sessionStorage.setItem("visit " + location.search, visit);
+    } catch {}
+}"""
 SHOW_RESULT = """() => {
-    if (innerWidth < 700) document.querySelector("#result").scrollIntoView({behavior: "smooth"});
+    if (innerWidth < 700) document.querySelector("PLACE").scrollIntoView({behavior: "smooth"});
 }"""
 BRUSH_RADIUS_PX = 36
 TAKE_PEN = """(pen) => {
@@ -140,6 +164,8 @@ PHOTO: dict[str, Any] = {
     "buttons": ["fullscreen"],
 }
 
+T = TypeVar("T")
+Updates = Generator[Update | Done[Any]]
 Handler = Callable[..., Any]
 View = dict[Any, Any]  # component -> what it shows
 
@@ -171,11 +197,65 @@ class Photo(gr.Image):
         return processing_utils.save_bytes_to_cache(content, "upload.bin", self.GRADIO_CACHE)
 
 
+class Painter(gr.ImageEditor):
+    """An editor whose pictures are decoded safely, or refused with a sentence.
+
+    The page sends them ahead of the event that reads them; of a visitor who never does, they are
+    dropped after those of MAX_PAINTINGS others.
+    """
+
+    is_template = True
+
+    @server
+    def accept_blobs(self, data: AcceptBlobs) -> None:
+        """Keep what the page sends ahead; refuse what no painting has."""
+        known = {"null", *map(str, range(MAX_LAYERS))}
+        if str(data.data.get("index") or "0") not in known or len(str(data.data.get("id"))) > 64:
+            raise HTTPException(400, "no layer of a painting")
+        if any(len(content) > MAX_LAYER_BYTES for _, content in data.files):
+            raise HTTPException(413, "a layer is too large")
+        super().accept_blobs(data)
+        while len(self.blob_storage) > MAX_PAINTINGS:
+            self.blob_storage.pop(next(iter(self.blob_storage)))
+
+    def preprocess(self, payload: Any) -> Any:
+        """Return {"background", "layers", "composite"} of decoded pictures, at most one layer."""
+        if payload is not None and len(payload.layers) > MAX_LAYERS:
+            raise refusal(InputError(f"A painting has at most {MAX_LAYERS} layers."))
+        value = super().preprocess(payload)
+        if value is not None and value["layers"]:  # the page has an empty one beside the painting
+            flat, *others = value["layers"]
+            for layer in others:
+                flat.alpha_composite(layer.resize(flat.size))
+            value["layers"] = [flat]
+        return value
+
+    def convert_and_format_image(
+        self, file: FileData | bytes | None, flatten_on_white: bool = False
+    ) -> Image.Image | None:
+        """Return the decoded picture, RGBA; None where there is none."""
+        if file is None:
+            return None
+        source = io.BytesIO(file) if isinstance(file, bytes) else file.path
+        try:
+            return images.decode(source, max_pixels=MAX_LAYER_PIXELS, mode="RGBA")
+        except InputError as error:
+            raise refusal(error) from error
+
+
 def file_picture(image: Image.Image, name: str) -> str:
-    """Write a picture into Gradio's cache as PNG and return its path."""
+    """Put a picture into Gradio's cache as PNG and return its path, the same for the same pixels.
+
+    Whoever reads it while it is put there a second time finds it whole.
+    """
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "picture"
-    folder = gr.utils.get_upload_folder()
-    return processing_utils.save_pil_to_cache(image, folder, name=slug, format="png")
+    content = processing_utils.encode_pil_to_bytes(image, "png")
+    folder = Path(gr.utils.get_upload_folder()) / hashlib.sha256(content).hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    part, path = folder / uuid.uuid4().hex, folder / f"{slug}.png"
+    part.write_bytes(content)
+    part.replace(path)
+    return str(path)
 
 
 def refusal(error: InputError) -> gr.Error:
@@ -215,9 +295,11 @@ class Page:
         tabs: to switch between tabs.
         menu: the choice of the model pack, by name.
         model_line: says which models are loaded.
+        returned: changes when the page was loaded again and `session` is the one it had before.
         loan: the GPU that ZeroGPU lends; None anywhere else.
         tab: the tabs by name.
         parts: what earlier tabs offer to later ones.
+        latest: the handler wired last, by what triggers it.
     """
 
     services: Services
@@ -225,9 +307,11 @@ class Page:
     tabs: gr.Tabs
     menu: gr.Dropdown
     model_line: gr.HTML
+    returned: gr.State
     loan: Loan | None = None
     tab: dict[str, gr.Tab] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
+    latest: dict[tuple[int, str], Any] = field(default_factory=dict)
 
     def services_for(self, name: str | None) -> Services:
         """Return the services with the pack that is named, the app's own if none is."""
@@ -246,30 +330,55 @@ class Page:
         """Where edits find their models."""
         return self.loan.cache if self.loan else self.services.cache
 
+    @property
+    def _no_spinner(self) -> dict[str, Any]:
+        """Settings of an event without a spinner, which Gradio's page (6.31) believes it shows.
+
+        It tells every output of every event so far of every event's progress, and for a row or tab
+        among them first asks all it holds for their values: painters would upload theirs each time.
+        """
+        return {"show_progress": "hidden", "show_progress_on": self.model_line}
+
     def quiet(
         self,
-        trigger: Handler,
+        trigger: Handler | Sequence[Handler],
         handler: Handler,
         inputs: Any,
         outputs: Any,
         *,
         refuses: bool = False,
+        js: str | None = None,
     ) -> Any:
-        """Wire a light handler: no spinner, no public endpoint.
+        """Wire a light handler: no spinner, no public endpoint; of several the latest call counts.
+
+        Where a trigger has a handler already, the next one runs after it: when a call had to wait,
+        Gradio's page (6.31) repeats it for all handlers of its trigger, so that two would call each
+        other for ever. `trigger` may be several, for one handler that has them alone.
 
         One that `refuses` goes through Gradio's queue, without waiting in it: of errors that come
         another way its page (6.31) loses `visible`, and shows nothing. The others stay out of it.
         """
-        return trigger(
+        triggers = trigger if isinstance(trigger, Sequence) else [trigger]
+        keys = [
+            (one.__self__._id, one.event_name) for one in triggers if hasattr(one, "event_name")
+        ]
+        before = [self.latest[key] for key in keys if key in self.latest]
+        if isinstance(trigger, Sequence):
+            assert not before, "chain these handlers one by one"
+            trigger = functools.partial(gr.on, trigger)
+        done = (before[0].then if before else trigger)(
             polite(handler),
             inputs,
             outputs,
             queue=refuses,
             concurrency_limit=None,
-            show_progress="hidden",
+            **self._no_spinner,
             trigger_mode="always_last",
             api_visibility="private",
+            js=js,
         )
+        self.latest.update(dict.fromkeys(keys, done))
+        return done
 
     def name_unknown(self, boxes: Sequence[gr.Textbox], notice: gr.HTML) -> None:
         """Say in `notice` which words of the boxes the pack does not know, or does not read."""
@@ -294,32 +403,52 @@ class Page:
             inputs,
             outputs,
             concurrency_id="heavy",
-            concurrency_limit=16,
-            show_progress="hidden",
+            concurrency_limit=2 * self.services.gate.max_jobs,  # which refuses with a sentence
+            **self._no_spinner,
             **{"api_visibility": "private", "trigger_mode": "once", **options},
         )
 
-    def follow(
+    def start(
         self,
-        request: gr.Request,
-        work: Callable[[OnStep], Any],
-        running: Callable[[Update], Any],
-        finished: Callable[[Any], Any],
-        rest: Callable[[str], Any],
+        who: str,
+        work: Callable[[OnStep], T],
         *,
         on_gpu: bool = False,
         place: str = "",
-    ) -> Iterator[Any]:
-        """Run a job; yield what the page shows meanwhile, at its end, or at rest without one.
+        keep: Callable[[T], Any] | None = None,
+    ) -> Updates:
+        """Return the updates of a new job; `keep` gets its result even if nobody looks any more.
 
         On ZeroGPU one that is `on_gpu` works on copies: only what it returns is news. With a
-        `place` (a tab) it ends an earlier job of this visitor there, which then shows no more.
+        `place` (a tab) it ends an earlier job of this visitor there.
         """
-        gate, who = self.services.gate, owner(request)
         if on_gpu and self.loan is not None:
             work = functools.partial(self.loan.carry_out, work)
+
+        def kept(on_step: OnStep) -> T:
+            value = work(on_step)
+            if keep is not None:
+                keep(value)
+            return value
+
+        return self.services.gate.run(who, kept, place)
+
+    def follow(
+        self,
+        who: str,
+        updates: Updates,
+        running: Callable[[Update], Any],
+        finished: Callable[[Any], Any],
+        rest: Callable[[str], Any],
+        place: str = "",
+    ) -> Iterator[Any]:
+        """Yield what the page shows while a job runs, at its end, or at rest without one.
+
+        A job with a place shows no more once another one has taken it.
+        """
+        gate = self.services.gate
         try:
-            with closing(gate.run(who, work, place)) as updates:
+            with closing(updates):
                 for update in updates:
                     done = isinstance(update, Done)
                     if done and place and gate.is_busy(who, place):
@@ -350,14 +479,14 @@ class Page:
         entries = (*lent, *self.services.cache.state())
         return sentences.models(entries, self.services.pack.title)
 
-    def stop(self, request: gr.Request) -> None:
+    def stop(self, session: Session, request: gr.Request) -> None:
         """Stop every job of this visitor."""
-        self.services.gate.stop(owner(request))
+        self.services.gate.stop(owner(request, session))
 
 
-def owner(request: gr.Request) -> str:
+def owner(request: gr.Request, session: Session | None = None) -> str:
     """Return whose job it is."""
-    return request.session_hash or "api"
+    return (session and session.token) or request.session_hash or "api"
 
 
 # ---------------------------------------------------------------- shared by the tabs
@@ -411,7 +540,8 @@ def window_controls(page: Page, photo: Photo) -> list[gr.components.Component]:
         return views.square_of(picture, chosen), told
 
     for trigger in (part.expand, photo.change, page.menu.change, *(one.change for one in window)):
-        page.quiet(trigger, show_window, [photo, page.menu, *window], [view, line])
+        given = [photo, page.menu, *window]
+        page.quiet(trigger, show_window, given, [view, line], refuses=True)
     return window
 
 
@@ -438,14 +568,16 @@ def picture_controls(page: Page) -> list[Any]:
         filled = toy.image, f"toy-{seed}", examples.caption(toy.scene), "", *window_values()
         return *filled, (seed + 1) % MAX_SEED
 
-    def name_picture(picture: Image.Image | None, session: Session) -> str:
-        return session.known(picture)[0] if picture else ""
+    def name_picture(picture: Image.Image | None, said: str, session: Session) -> tuple[str, Any]:
+        name = session.known(picture)[0] if picture else ""
+        is_new = picture and not name and session.is_inferred_of_another(picture, said)
+        return name, "" if is_new else gr.skip()
 
     page.quiet(
         new_toy.click, toy_scene, [toy_seed, page.session],
         [photo, name, source, target, *window, toy_seed], refuses=True,
     )  # fmt: skip
-    page.quiet(photo.change, name_picture, [photo, page.session], name, refuses=True)
+    page.quiet(photo.change, name_picture, [photo, source, page.session], [name, source])
     page.name_unknown([source, target], notice)
     return [photo, name, source, target, window]
 
@@ -484,6 +616,12 @@ def parameter_control(
     if spec.kind == "choice":
         return gr.Radio(choices=list(options or spec.options), **named)
     return gr.Slider(spec.low, spec.high, step=spec.step, buttons=[], **named)
+
+
+def show_on_a_phone(place: str, *triggers: Handler) -> None:
+    """Bring a result into view where it stands below the controls."""
+    for trigger in triggers:
+        trigger(None, js=SHOW_RESULT.replace("PLACE", place), api_visibility="private")
 
 
 def copy_link(page: Page, tab: str, inputs: Inputs) -> None:
@@ -602,6 +740,24 @@ def method_controls(
     return chosen, controls
 
 
+def settings_view(
+    tasks: Sequence[Task],
+    chosen: gr.CheckboxGroup,
+    controls: Mapping[tuple[str, str], gr.components.Component],
+    *,
+    is_sweep: bool = False,
+) -> View:
+    """Return the view of the methods and settings that tasks were made with."""
+    values = {
+        (one.method.name, key): v
+        for one in tasks
+        for key, v in one.values.items()
+        if not (is_sweep and key == "strength")
+    }
+    shown = {control: values[key] for key, control in controls.items() if key in values}
+    return {chosen: list(dict.fromkeys(one.method.name for one in tasks)), **shown}
+
+
 def follow_costs(
     page: Page,
     line: gr.HTML,
@@ -632,8 +788,8 @@ def follow_costs(
 
     given = {page.menu, chosen, *controls.values(), *words}
     counted = [control for (_, name), control in controls.items() if name in costs.COUNTED]
-    triggers = [control.change for control in (page.menu, chosen, *counted, *words)]
-    for trigger in (functools.partial(gr.on, triggers), *ran):
+    shared = [control.change for control in (page.menu, chosen, *words)]
+    for trigger in ([control.change for control in counted], *shared, *ran):
         page.quiet(trigger, tell, given, line)
     page.parts.setdefault("costs", []).append((tell, given, line))
 
@@ -717,15 +873,12 @@ def text_edit_tab(page: Page) -> None:
             table: sentences.numbers([one.numbers for one in made], order.notes),
         }
 
-    def finish(order: Order, session: Session) -> View:
-        session.results = list(order.results)
-        session.history = [*order.results[::-1], *session.history][:HISTORY]
+    def finished(order: Order, session: Session) -> View:
         session.trade_off.follow(order)
         points = session.trade_off.points()
         names = list(dict.fromkeys(name for *_, name in points))
-        tiles = [(one.after, f"{one.title}, seed {one.recipe['seed']}") for one in session.history]
         return {
-            **at_rest(f"Done in {order.seconds:.1f} s with seed {order.seed}."),
+            **at_rest(f"Done in {order.seconds:.1f} s with seed {order.seed}.", session),
             **closer.show(order.results[len(order.results) // 2 if order.is_sweep else 0]),
             **results_view(order),
             trade_off: gr.LinePlot(
@@ -733,21 +886,21 @@ def text_edit_tab(page: Page) -> None:
                 visible=bool(points),
                 colors_in_legend=names,  # without news of them Gradio would not draw a new curve
             ),
-            history: gr.Gallery(tiles, visible=True),
         }
 
-    def at_rest(text: str) -> View:
+    def at_rest(text: str, session: Session) -> View:
+        tiles = [(one.after, f"{one.title}, seed {one.recipe['seed']}") for one in session.history]
         return {
             run: gr.Button(interactive=True),
             sweep: gr.Button(interactive=True),
             stop: gr.Button(interactive=False),
             status: sentences.status(text),
+            history: gr.Gallery(tiles, visible=bool(tiles)),
             page.model_line: page.models(),
         }
 
-    def proceed(order: Order, pack_name: str, request: gr.Request) -> Iterator[View]:
-        told, is_said, services = 0, False, services_for(pack_name)
-        square, _ = images.fit(order.picture, services.pack.resolution_px, order.window)
+    def watch(order: Order, who: str, updates: Updates, session: Session) -> Iterator[View]:
+        told, is_said = 0, False
 
         def inferred(order: Order) -> View:
             nonlocal is_said
@@ -759,15 +912,14 @@ def text_edit_tab(page: Page) -> None:
             view: View = {status: page.progress(update, order.doing), **inferred(order)}
             is_first = order.is_sweep or not order.results  # which stays while the others run
             if update.preview is not None and update.step.stage in DRAWN and is_first:
-                view[slider] = square.resize(update.preview.size), update.preview
+                square, _ = images.fit(order.picture, max(update.preview.size), order.window)
+                view[slider] = square, update.preview
             if len(order.results) > told:
                 view |= closer.show(order.results[0]) if not told and not order.is_sweep else {}
                 told = len(order.results)
-                order.session.results = list(order.results)
                 view |= results_view(order)
             return view
 
-        order.session.results = []
         yield {
             run: gr.Button(interactive=False),
             sweep: gr.Button(interactive=False),
@@ -777,14 +929,42 @@ def text_edit_tab(page: Page) -> None:
             table: "",
             compare: gr.Gallery(visible=False),
         }
-        work = functools.partial(workbench.carry_out, services, order)
-
-        def finished(done: Order) -> View:
-            return finish(done, order.session) | inferred(done)
-
         yield from page.follow(
-            request, work, running, finished, at_rest, on_gpu=True, place="edit"
-        )  # fmt: skip
+            who,
+            updates,
+            running,
+            lambda done: finished(done, session) | inferred(done),
+            lambda text: at_rest(text, session),
+            "edit",
+        )
+
+    def proceed(order: Order, data: Mapping[Any, Any], request: gr.Request) -> Iterator[View]:
+        session: Session = data[page.session]
+        work = functools.partial(workbench.carry_out, services_for(data[page.menu]), order)
+
+        def keep(done: Order) -> None:  # on ZeroGPU a copy
+            session.order = done if session.order is order else session.order
+
+        session.begin(order)
+        who = owner(request, session)
+        updates = page.start(who, work, on_gpu=True, place="edit", keep=keep)
+        yield from watch(order, who, updates, session)
+
+    def take_up(data: View, request: gr.Request) -> Iterator[View]:
+        session: Session = data[page.session]
+        order, who = session.order, owner(request, session)
+        if order is None:
+            yield {status: gr.skip()}  # where nothing at all is yielded, Gradio empties all outputs
+            return
+        yield settings_view(order.tasks, chosen, controls, is_sweep=order.is_sweep)
+        updates = page.services.gate.rejoin(who, "edit")
+        if updates is not None:
+            yield from watch(order, who, updates, session)
+        elif order.seconds:
+            yield finished(order, session)
+        else:
+            part = results_view(order) | closer.show(order.results[0]) if order.results else {}
+            yield at_rest("Stopped.", session) | part
 
     @polite
     def order_of(data: Mapping[Any, Any], *, is_sweep: bool) -> Order:
@@ -799,6 +979,7 @@ def text_edit_tab(page: Page) -> None:
             for name in picked
         ]
         session: Session = data[page.session]
+        name, toy = session.known(picture)
         return Order(
             picture=picture,
             source_text=data[inputs.source] or "",
@@ -806,16 +987,17 @@ def text_edit_tab(page: Page) -> None:
             seed=workbench.checked_seed(data[inputs.seed], data[inputs.is_random]),
             tasks=workbench.sweep_tasks(tasks[0]) if is_sweep else tasks,
             is_sweep=is_sweep,
-            session=session,
+            name=name,
+            toy=toy,
             mask=session.mask_for(picture),
             window=inputs.window_of(data),
         )
 
     def run_edit(data: View, request: gr.Request) -> Iterator[View]:
-        yield from proceed(order_of(data, is_sweep=False), data[page.menu], request)
+        yield from proceed(order_of(data, is_sweep=False), data, request)
 
     def run_sweep(data: View, request: gr.Request) -> Iterator[View]:
-        yield from proceed(order_of(data, is_sweep=True), data[page.menu], request)
+        yield from proceed(order_of(data, is_sweep=True), data, request)
 
     def fill(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
         example = shelf[event.index]
@@ -824,9 +1006,9 @@ def text_edit_tab(page: Page) -> None:
         texts = example.source_text, example.target_text
         return example.toy.image, example.name, *texts, *window_values()
 
-    def bring_back(which: str) -> Handler:
+    def bring_back(kept_in: Callable[[Session], Sequence[Shown]]) -> Handler:
         def bring_back_one(session: Session, event: gr.SelectData) -> View:
-            kept: list[Shown] = getattr(session, which)
+            kept = kept_in(session)
             if not 0 <= event.index < len(kept) or not Path(kept[event.index].after).is_file():
                 raise InputError("That picture is no longer kept. Please run the edit again.")
             return closer.show(kept[event.index])
@@ -858,12 +1040,16 @@ def text_edit_tab(page: Page) -> None:
         for trigger in (run.click, inputs.target.submit, filled.then)
     ]
     page.heavy(sweep.click, run_sweep, everything, shows)
+    settings = [chosen, *controls.values()]
+    page.heavy(page.returned.change, take_up, {page.session}, [*shows, *settings])
     follow_costs(page, cost_line, chosen, controls, ran)
-    for trigger in (run.click, sweep.click, strip.select):
-        trigger(None, js=SHOW_RESULT, api_visibility="private")
-    page.quiet(stop.click, page.stop, None, None)
-    page.quiet(compare.select, bring_back("results"), page.session, closer.all, refuses=True)
-    page.quiet(history.select, bring_back("history"), page.session, closer.all, refuses=True)
+    show_on_a_phone("#result", run.click, sweep.click, strip.select)
+    page.quiet(stop.click, page.stop, page.session, None)
+    for tiles, kept_in in (
+        (compare, lambda session: session.order.results if session.order else []),
+        (history, lambda session: session.history),
+    ):
+        page.quiet(tiles.select, bring_back(kept_in), page.session, closer.all, refuses=True)
     page.quiet(inputs.photo.change, show_mask, [inputs.photo, page.session], [mask_row, mask_chip])
     page.quiet(drop_mask.click, remove_mask, page.session, mask_row)
     page.parts.update(
@@ -915,7 +1101,7 @@ def mask_inspect_tab(page: Page) -> None:
                 instant |= controls_for("recipe", "reference")
             use_mask = gr.Button("Use this mask to edit", interactive=False, elem_id="use_mask")
             with gr.Accordion("Repaint by hand", open=False, elem_id="repaint") as repaint:
-                painter = gr.ImageEditor(
+                painter = Painter(
                     label="Paint what may change; the eraser takes away", type="pil",
                     format="png", image_mode="RGBA", fixed_canvas=True, layers=False,
                     canvas_size=(SQUARE_PX, SQUARE_PX), height=SQUARE_PX + 90, transforms=(),
@@ -931,64 +1117,6 @@ def mask_inspect_tab(page: Page) -> None:
                 elem_id="words", elem_classes="strip wide titled", visible=False, **STRIP,
             )  # fmt: skip
 
-    def inspect(data: View, request: gr.Request) -> Iterator[View]:
-        work, seed = job_of(data)
-        session: Session = data[page.session]
-        is_told = bool((data[inputs.source] or "").strip())  # by the visitor, who may be typing on
-
-        def running(update: Update) -> View:
-            return {status: page.progress(update, "Mask")}
-
-        def finished(done: Inspected) -> View:
-            session.inspected = done
-            tiles = [
-                (views.heat(values), word)
-                for word, values in done.by_reference["source"].word_maps.items()
-            ]
-            shown = cut(*(data[control] for control in instant.values()), session)
-            text = (
-                f"Done in {done.seconds:.1f} s and {done.network_evaluations} UNet evaluations "
-                f"with seed {seed}, both references."
-            )
-            return {
-                **at_rest(" ".join([text, *done.notes])),
-                **dict(zip((mask_panel, heat_panel, facts), shown, strict=True)),
-                words: gr.Gallery(tiles, visible=bool(tiles)),
-                repaint: gr.Accordion(open=False),
-                painter: gr.ImageEditor(visible=False),
-                inputs.source: gr.skip() if is_told else done.source_text,
-                use_mask: gr.Button(interactive=True),
-            }
-
-        yield {
-            run: gr.Button(interactive=False),
-            stop: gr.Button(interactive=True),
-            status: sentences.status("Starting"),
-            inputs.seed: seed,
-        }
-        yield from page.follow(
-            request, work, running, finished, at_rest, on_gpu=True, place="mask"
-        )  # fmt: skip
-
-    @polite
-    def job_of(data: Mapping[Any, Any]) -> tuple[Callable[[OnStep], Inspected], int]:
-        picture = workbench.checked_inputs(data[inputs.photo], data[inputs.target])
-        seed = workbench.checked_seed(data[inputs.seed], data[inputs.is_random])
-        values = {name: data[control] for name, control in costly.items()}
-        params.build(MaskParams, values)
-        texts = data[inputs.source] or "", data[inputs.target]
-        job = functools.partial(
-            inspection.inspect,
-            page.services_for(data[page.menu]),
-            data[page.session],
-            picture,
-            *texts,
-            values,
-            seed,
-            window=inputs.window_of(data),
-        )
-        return job, seed
-
     def at_rest(text: str) -> View:
         return {
             run: gr.Button(interactive=True),
@@ -996,6 +1124,87 @@ def mask_inspect_tab(page: Page) -> None:
             status: sentences.status(text),
             page.model_line: page.models(),
         }
+
+    def finished(done: Inspected, values: Sequence[Any], session: Session) -> View:
+        tiles = [
+            (views.heat(heat), word) for word, heat in done.by_reference["source"].word_maps.items()
+        ]
+        shown = cut(*values, session)
+        text = (
+            f"Done in {done.seconds:.1f} s and {done.network_evaluations} UNet evaluations "
+            f"with seed {done.seed}, both references."
+        )
+        return {
+            **at_rest(" ".join([text, *done.notes])),
+            **dict(zip((mask_panel, heat_panel, facts), shown, strict=True)),
+            words: gr.Gallery(tiles, visible=bool(tiles)),
+            repaint: gr.Accordion(open=False),
+            painter: gr.ImageEditor(visible=False),
+            use_mask: gr.Button(interactive=True),
+        }
+
+    def watch(who: str, updates: Updates, data: Mapping[Any, Any]) -> Iterator[View]:
+        session: Session = data[page.session]
+        order, values = session.inspecting, [data[control] for control in instant.values()]
+        is_told = bool(order.source_text.strip())  # by the visitor, who may be typing on
+
+        def ended(done: Inspected) -> View:
+            source = gr.skip() if is_told else done.source_text
+            return {**finished(done, values, session), inputs.source: source}
+
+        yield {
+            run: gr.Button(interactive=False),
+            stop: gr.Button(interactive=True),
+            status: sentences.status("Starting"),
+            inputs.seed: order.seed,
+        }
+        yield from page.follow(
+            who, updates, lambda update: {status: page.progress(update, "Mask")}, ended, at_rest,
+            "mask",
+        )  # fmt: skip
+
+    def inspect(data: View, request: gr.Request) -> Iterator[View]:
+        order, session = order_of(data), data[page.session]
+        services, who = services_for(data[page.menu]), owner(request, session)
+
+        def keep(done: Inspected) -> None:
+            session.inspected = done if session.inspecting is order else session.inspected
+
+        session.inspecting = order
+        work = functools.partial(inspection.inspect, services, order)
+        updates = page.start(who, work, on_gpu=True, place="mask", keep=keep)
+        yield from watch(who, updates, data)
+
+    def take_up(data: View, request: gr.Request) -> Iterator[View]:
+        session: Session = data[page.session]
+        who, done = owner(request, session), session.inspected
+        if session.inspecting is None:
+            yield {status: gr.skip()}
+            return
+        yield {control: session.inspecting.values[name] for name, control in costly.items()}
+        updates = page.services.gate.rejoin(who, "mask")
+        if updates is not None:
+            yield from watch(who, updates, data)
+        elif done is not None:
+            shown = finished(done, [data[control] for control in instant.values()], session)
+            yield {**shown, inputs.source: session.inspecting.source_text or done.source_text}
+
+    services_for = polite(page.services_for)
+
+    @polite
+    def order_of(data: Mapping[Any, Any]) -> InspectOrder:
+        picture = workbench.checked_inputs(data[inputs.photo], data[inputs.target])
+        values = {name: data[control] for name, control in costly.items()}
+        params.build(MaskParams, values)
+        return InspectOrder(
+            picture,
+            data[inputs.source] or "",
+            data[inputs.target],
+            values,
+            workbench.checked_seed(data[inputs.seed], data[inputs.is_random]),
+            data[page.session].known(picture)[1],
+            inputs.window_of(data),
+        )
 
     def cut(
         threshold: float, feather_px: float, recipe: str, reference: str, session: Session
@@ -1063,10 +1272,13 @@ def mask_inspect_tab(page: Page) -> None:
         *cut_outputs, words, repaint, painter, inputs.source, inputs.seed, use_mask, run, stop,
         status, page.model_line,
     ]  # fmt: skip
+    given = {page.session, *instant.values()}
+    page.heavy(page.returned.change, take_up, given, [*shows, *costly.values()])
+    show_on_a_phone("#mask_status", run.click)
     for trigger in (run.click, inputs.target.submit):
         done = page.heavy(trigger, inspect, everything, shows)
         page.quiet(done.then, cut, cut_inputs, cut_outputs)  # they may have moved meanwhile
-    page.quiet(stop.click, page.stop, None, None)
+    page.quiet(stop.click, page.stop, page.session, None)
     for control in instant.values():
         page.quiet(control.change, cut, cut_inputs, cut_outputs)
     # No painter.change: the page would upload every layer after every stroke.
@@ -1133,7 +1345,7 @@ def painting_tab(page: Page) -> None:
                 [str(i + 1) for i in range(len(easel.PALETTE))], value="1", elem_id="pen",
                 label="Pen: the segment you paint",
             )  # fmt: skip
-            painter = gr.ImageEditor(
+            painter = Painter(
                 label="Paint where things belong; a later stroke covers an earlier one",
                 type="pil", format="png",
                 image_mode="RGBA", fixed_canvas=True, layers=False, height=easel.CANVAS_PX + 90,
@@ -1228,8 +1440,16 @@ def painting_tab(page: Page) -> None:
 
     services_for = polite(page.services_for)
 
-    def proceed(order: PaintOrder, data: Mapping[Any, Any], request: gr.Request) -> Iterator[View]:
-        told, session = 0, data[page.session]
+    def finished(order: PaintOrder) -> View:
+        seconds = sum(one.numbers["seconds"] for one in order.results)
+        return {
+            **at_rest(f"Done in {seconds:.1f} s with seed {order.seed}."),
+            **close_up(order.results[0]),
+            **results_view(order),
+        }
+
+    def watch(order: PaintOrder, who: str, updates: Updates) -> Iterator[View]:
+        told = 0
 
         def running(update: Update) -> View:
             nonlocal told
@@ -1242,20 +1462,9 @@ def painting_tab(page: Page) -> None:
             if len(order.results) > told:
                 view |= close_up(order.results[0]) if not told else {}
                 told = len(order.results)
-                session.paintings = list(order.results)
                 view |= results_view(order)
             return view
 
-        def finish(order: PaintOrder) -> View:
-            session.paintings = list(order.results)
-            seconds = sum(one.numbers["seconds"] for one in order.results)
-            return {
-                **at_rest(f"Done in {seconds:.1f} s with seed {order.seed}."),
-                **close_up(order.results[0]),
-                **results_view(order),
-            }
-
-        session.paintings = []
         yield {
             run: gr.Button(interactive=False),
             stop: gr.Button(interactive=True),
@@ -1265,10 +1474,34 @@ def painting_tab(page: Page) -> None:
             compare: gr.Gallery(visible=False),
             understood: easel.echo(order.layout),
         }
+        yield from page.follow(who, updates, running, finished, at_rest, "paint")
+
+    def proceed(order: PaintOrder, data: Mapping[Any, Any], request: gr.Request) -> Iterator[View]:
+        session: Session = data[page.session]
+
+        def keep(done: PaintOrder) -> None:  # on ZeroGPU a copy
+            session.painting = done if session.painting is order else session.painting
+
+        session.painting, who = order, owner(request, session)
         work = functools.partial(easel.carry_out, services_for(data[page.menu]), order)
-        yield from page.follow(
-            request, work, running, finish, at_rest, on_gpu=True, place="paint"
-        )  # fmt: skip
+        updates = page.start(who, work, on_gpu=True, place="paint", keep=keep)
+        yield from watch(order, who, updates)
+
+    def take_up(data: View, request: gr.Request) -> Iterator[View]:
+        session: Session = data[page.session]
+        order, who = session.painting, owner(request, session)
+        if order is None:
+            yield {status: gr.skip()}  # where nothing at all is yielded, Gradio empties all outputs
+            return
+        yield settings_view(order.tasks, chosen, controls) | {seed: order.seed}
+        updates = page.services.gate.rejoin(who, "paint")
+        if updates is not None:
+            yield from watch(order, who, updates)
+        elif len(order.results) == len(order.tasks):
+            yield {**finished(order), understood: easel.echo(order.layout)}
+        else:
+            part = results_view(order) | close_up(order.results[0]) if order.results else {}
+            yield {**at_rest("Stopped."), **part, understood: easel.echo(order.layout)}
 
     @polite
     def order_of(data: Mapping[Any, Any], layout: Layout) -> PaintOrder:
@@ -1298,17 +1531,22 @@ def painting_tab(page: Page) -> None:
         yield from proceed(order, data, request)
 
     def paint_loaded(data: View, request: gr.Request) -> Iterator[View]:
-        session: Session = data[page.session]
-        if session.layout is not None:
-            yield from proceed(order_of(data, session.layout), data, request)
+        layout = data[page.session].layout
+        if layout is None:
+            yield {status: gr.skip()}
+        else:
+            yield from proceed(order_of(data, layout), data, request)
 
-    def load(layout: Layout, session: Session) -> tuple[Any, ...]:
+    def load(
+        layout: Layout, session: Session, picture: Image.Image | None = None,
+        square: Image.Image | None = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
         session.layout = layout
-        value = {"background": None, "layers": [easel.layer_of(layout)], "composite": None}
+        value = {"background": square, "layers": [easel.layer_of(layout)], "composite": None}
         padded = [*layout.segments, *[Segment("")] * (len(words) - len(layout.segments))]
         texts, weights = ([getattr(s, name) for s in padded] for name in ("text", "strength"))
         easel_away = gr.ImageEditor(value=value, visible=False)  # with its old background
-        return easel_away, None, layout.prompt, *texts, *weights
+        return easel_away, picture, layout.prompt, *texts, *weights
 
     def load_example(session: Session, event: gr.SelectData) -> tuple[Any, ...]:
         return load(shelf[event.index].layout, session)
@@ -1321,6 +1559,18 @@ def painting_tab(page: Page) -> None:
         if path is None:
             raise InputError("The file did not arrive. Please choose it again.")
         return load(read_layout(path), session)
+
+    def load_again(session: Session) -> tuple[Any, ...]:
+        order = session.painting
+        if order is None:
+            return (gr.skip(),) * len(refilled)
+        picture, square = order.picture, None
+        if picture is not None:
+            square, _ = images.fit(picture, easel.CANVAS_PX, order.window)
+        return *load(order.layout, session, picture, square), *window_values(order.window)
+
+    def show_easel_again(session: Session) -> Any:
+        return gr.ImageEditor(visible=True) if session.tab == "paint" else gr.skip()
 
     # The editor leaves the page and comes back: see Mask inspect.
     def set_backdrop(
@@ -1343,19 +1593,26 @@ def painting_tab(page: Page) -> None:
         return gr.DownloadButton(value=path, visible=True)
 
     def look_closer(session: Session, event: gr.SelectData) -> View:
-        if not 0 <= event.index < len(session.paintings):
+        kept = session.painting.results if session.painting else []
+        if not 0 <= event.index < len(kept):
             raise InputError("That picture is no longer kept. Please paint again.")
-        return close_up(session.paintings[event.index])
+        return close_up(kept[event.index])
 
     everything = {
         page.session, page.menu, painter, photo, *window, prompt, *words, *strengths, seed,
         is_random, chosen, *controls.values(),
     }  # fmt: skip
     fillable = [painter, photo, prompt, *words, *strengths]
+    refilled = [*fillable, *window]
     closer = [result, maps, download, recipe]
     shows = [*closer, compare, table, understood, status, run, stop, seed, page.model_line]
     painted = page.heavy(run.click, run_painting, everything, shows)
-    page.quiet(stop.click, page.stop, None, None)
+    show_on_a_phone("#painting", run.click, strip.select)
+    again = page.quiet(page.returned.change, load_again, page.session, refilled)
+    page.quiet(again.then, show_easel_again, page.session, painter)
+    settings = [chosen, *controls.values()]
+    page.heavy(page.returned.change, take_up, {page.session}, [*shows, *settings])
+    page.quiet(stop.click, page.stop, page.session, None)
     page.parts["easel"] = painter
     # An editor that is born on a hidden tab takes its width for 350 pixels.
     page.quiet(page.tab["paint"].select, bring_easel_back, None, painter)
@@ -1368,7 +1625,7 @@ def painting_tab(page: Page) -> None:
 
     for trigger in (photo.change, *(one.change for one in window)):
         given = [photo, painter, *window]
-        back_with_its_pen(page.quiet(trigger, set_backdrop, given, painter, refuses=True))
+        back_with_its_pen(page.quiet(trigger, set_backdrop, given, painter))
     filled = page.quiet(strip.select, load_example, page.session, fillable)
     loaded = page.heavy(filled.then, paint_loaded, everything - {painter}, shows)
     follow_costs(page, cost_line, chosen, controls, [painted.then, loaded.then], words)
@@ -1648,7 +1905,7 @@ def faces_tab(page: Page) -> None:
 
     def hold(services: Services, desk: faces.Desk, face: faces.Face) -> View:
         face_sources.hold(services, desk, face)
-        return {before: face.picture}
+        return {before: file_picture(face.picture, "face")}
 
     def opened(data: Mapping[Any, Any], seed: int) -> tuple[faces.Desk, View]:
         session = data[page.session]
@@ -1656,19 +1913,34 @@ def faces_tab(page: Page) -> None:
             return session.desk, {}
         services = board.services(data)
         session.desk = desk = face_sources.first_desk(services, seed)
+        return desk, laid_out(services, desk)
+
+    def laid_out(services: Services, desk: faces.Desk) -> View:
         modes = face_sources.modes(services)
         offered = {mode: gr.Dropdown(choices=list(modes), value=modes[0])}
         view = {**board.known(services, desk), **board.choices(desk), **offered}
-        for slot, slider in zip(slots, desk.sliders, strict=True):
-            view |= slot.show(slider)
-        return desk, view
+        for slot, slider, value in zip(slots, desk.sliders, desk.strengths, strict=True):
+            view |= slot.show(slider, value)
+        return view
 
     def open_tab(data: View) -> View:
         try:
             desk, view = opened(data, 1)
         except InputError as error:
             return {status: sentences.status(str(error))}
-        return {**view, before: desk.face_in_hand.picture}
+        return {**view, before: file_picture(desk.face_in_hand.picture, "face")}
+
+    def take_up(data: View) -> View:
+        desk: faces.Desk | None = data[page.session].desk
+        if desk is None or desk.face is None:
+            return {status: gr.skip()}
+        tiles = [(face.picture, "") for face in desk.results]
+        made = {results: gr.Gallery(tiles, visible=bool(tiles))}
+        return {
+            **laid_out(board.services(data), desk),
+            **made,
+            before: file_picture(desk.face.picture, "face"),
+        }
 
     def take_seed(data: View) -> View:
         seed = workbench.checked_seed(data[number])
@@ -1721,7 +1993,8 @@ def faces_tab(page: Page) -> None:
             return {**at_rest(""), **hold(board.services(data), desk, face), **compared(data, face)}
 
         yield {refine: gr.Button(interactive=False), stop_refine: gr.Button(interactive=True)}
-        yield from page.follow(request, work, running, finished, at_rest)
+        who = owner(request, data[page.session])
+        yield from page.follow(who, page.start(who, work), running, finished, at_rest)
 
     @polite
     def refinement(data: Mapping[Any, Any]) -> tuple[faces.Desk, Callable[[OnStep], faces.Face]]:
@@ -1768,6 +2041,7 @@ def faces_tab(page: Page) -> None:
     made_with, found = {*state, number, text, *settings.values()}, [*shelf, results, number]
     changes = [
         page.quiet(page.tab["faces"].select, open_tab, state, [*shelf, status], refuses=True),
+        page.quiet(page.returned.change, take_up, state, [*found, status]),
         page.quiet(new_face.click, take_seed, {*state, number}, found, refuses=True),
         page.quiet(results.select, choose, [page.session, page.menu], before, refuses=True),
         page.quiet(
@@ -1794,7 +2068,7 @@ def faces_tab(page: Page) -> None:
         board.follow(trigger)
     for box, notice in ((text, text_notice), (wish, wish_notice)):
         page.quiet(box.change, name_strange_words, [box, page.menu], notice)
-    page.quiet(stop_refine.click, page.stop, None, None)
+    page.quiet(stop_refine.click, page.stop, page.session, None)
     page.quiet(draw_strip.click, show_strip, {*board.standing, across}, strip, refuses=True)
     given = {*board.standing, across, down, side}
     page.quiet(draw_grid.click, show_grid, given, grid, refuses=True)
@@ -1876,7 +2150,8 @@ def lesson_panel(board: Board) -> None:
             stop_learning: gr.Button(interactive=True),
             learning: sentences.status("Starting"),
         }
-        yield from page.follow(request, work, running, finished, at_rest)
+        who = owner(request, data[page.session])
+        yield from page.follow(who, page.start(who, work), running, finished, at_rest)
 
     @polite
     def lesson_of(data: Mapping[Any, Any]) -> tuple[Any, ...]:
@@ -1902,7 +2177,7 @@ def lesson_panel(board: Board) -> None:
     ]
     for change in changes:
         board.follow(change.then)
-    page.quiet(stop_learning.click, page.stop, None, None)
+    page.quiet(stop_learning.click, page.stop, page.session, None)
     page.quiet(panel.expand, offer, board.state, learn_part)
 
 
@@ -2027,7 +2302,7 @@ def retrieval_tab(page: Page) -> None:
             if data[where] == OWN and session.collection is None:
                 raise InputError("Please index pictures of your own first, below.")
             own = session.collection if data[where] == OWN else None
-            asked = data[words[0]], data[words[1]]
+            session.asked = asked = data[words[0]], data[words[1]]
             services = page.services_for(data[page.menu])
             one = gallery.look(services, session.query, asked, values, data[clip], own)
         except InputError as error:  # a slider that moves must not throw toasts
@@ -2095,13 +2370,28 @@ def retrieval_tab(page: Page) -> None:
         yield {stop: gr.Button(interactive=True), indexed: sentences.status("Starting")}
         services = page.services_for(pack_name)
         work = functools.partial(gallery.index_collection, services, session, paths or [], role)
-        yield from page.follow(request, work, running, finished, at_rest)
+        who = owner(request, session)
+        yield from page.follow(who, page.start(who, work), running, finished, at_rest)
+
+    def take_up(data: View) -> View:
+        session: Session = data[page.session]
+        view: View = {status: gr.skip()}
+        if session.collection is not None:
+            ready = f"Pictures ready: {len(session.collection)}."
+            view |= {indexed: sentences.status(ready), where: OWN}
+        if session.query is not None:
+            view |= {photo: session.query.picture, **dict(zip(words, session.asked, strict=True))}
+        return view
 
     changed = (*words, *controls.values(), clip, where)
     everything = {page.session, page.menu, *changed}
     shows = [results, baselines, reasons, status]
     taken = page.quiet(photo.change, take, [photo, page.session], None, refuses=True)
     picked = page.quiet(strip.select, pick, [page.session, page.menu], [photo, *words])
+    show_on_a_phone("#retrieved", strip.select)
+    page.quiet(
+        page.returned.change, take_up, {page.session}, [photo, *words, where, indexed, status]
+    )
     # input, not change: what a new pack sets must not be asked about with what the old one had
     for trigger in (taken.then, picked.then, *(control.input for control in changed)):
         page.quiet(trigger, answer, everything, shows, refuses=True)
@@ -2118,7 +2408,7 @@ def retrieval_tab(page: Page) -> None:
             upload.upload, index, [upload, clip, page.menu, page.session], [stop, indexed, where]
         )
         page.quiet(made.then, answer, everything, shows)
-    page.quiet(stop.click, page.stop, None, None)
+    page.quiet(stop.click, page.stop, page.session, None)
     page.quiet(page.tab["retrieve"].select, show_examples, page.menu, strip)
     page.parts["queries"] = strip, show_examples
 
@@ -2168,8 +2458,9 @@ def build(
                 pack_line = gr.HTML(sentences.pack(services.pack), elem_id="pack")
         model_line = gr.HTML(render=False)
         session = gr.State(Session(), time_to_live=7200)
+        returned = gr.State("")
         with gr.Tabs() as tabs:
-            page = Page(services, session, tabs, menu, model_line, loan)
+            page = Page(services, session, tabs, menu, model_line, returned, loan)
             for name, title, builder in TABS:
                 with gr.Tab(title, id=name) as page.tab[name]:
                     builder(page)
@@ -2180,7 +2471,11 @@ def build(
             chosen = page.services_for(name).pack
             return sentences.pack(chosen), about_pack(chosen)
 
+        def remember_tab(session: Session, event: gr.SelectData) -> None:
+            session.tab = next(name for name, title, _ in TABS if title == event.value)
+
         page.quiet(menu.change, choose_pack, menu, [pack_line, about])
+        page.quiet(tabs.select, remember_tab, session, None)
         open_from_link(demo, page)
         public_endpoints(page)
     return demo.queue(max_size=32, api_open=False, default_concurrency_limit=1)
@@ -2192,14 +2487,13 @@ def about_pack(pack: packs.Pack) -> str:
 
 
 def open_from_link(demo: gr.Blocks, page: Page) -> None:
-    """Fill the page when it opens: from its link, else with the first example."""
+    """Fill the page when it opens: loaded again as it was, from its link, or as an example says."""
     edit, mask = page.parts["edit"], page.parts["mask"]
+    strip, show_queries = page.parts["queries"]
     shelf = {example.name: example for example in examples.examples()}
+    visits, visit = Visits(), gr.Textbox(visible=False)
 
-    def restore(session: Session, request: gr.Request) -> tuple[Any, ...]:
-        if page.loan is None:
-            workbench.warm_up(page.services)
-        query = dict(request.query_params)
+    def linked(query: Mapping[str, str], session: Session) -> tuple[Any, ...]:
         name = query.get("picture", "")
         if toy_seed := re.fullmatch(r"toy-(\d{1,10})", name):
             toy, _ = remembered_toy(min(int(toy_seed[1]), MAX_SEED), session)
@@ -2213,27 +2507,48 @@ def open_from_link(demo: gr.Blocks, page: Page) -> None:
         target = query.get("target", target)[:MAX_TEXT]
         seed = query.get("seed", "")
         seed = min(int(seed), MAX_SEED) if re.fullmatch(r"\d{1,10}", seed) else 0
-        tab = query.get("tab")
-        tab = tab if tab in [known for known, _, _ in TABS] else TABS[0][0]
-        filled = toy.image, name, source, target, *window_values(), seed
-        easel_shown = gr.ImageEditor(visible=True) if tab == "paint" else gr.skip()
-        strip_shown = show_queries() if tab == "retrieve" else gr.skip()
-        shown = easel_shown, strip_shown
-        return gr.Tabs(selected=tab), *filled, *filled, page.models(), *shown
+        return toy.image, name, source, target, *window_values(), seed
 
-    strip, show_queries = page.parts["queries"]
+    def asked(order: Order | InspectOrder, session: Session) -> tuple[Any, ...]:
+        name, _ = session.known(order.picture)
+        texts = order.source_text, order.target_text
+        return order.picture, name, *texts, *window_values(order.window), order.seed
+
+    def open_page(token: str, new: Session, request: gr.Request) -> tuple[Any, ...]:
+        if page.loan is None:
+            workbench.warm_up(page.services)
+        query = dict(request.query_params)
+        session = visits.admit(token or "", new)
+        is_back = session is not new
+        filled = linked(query, session)
+        orders = session.order, session.inspecting
+        shown = [asked(order, session) if order else filled for order in orders]
+        tabs = [name for name, _, _ in TABS]
+        session.tab = next(t for t in (session.tab, query.get("tab"), tabs[0]) if t in tabs)
+        is_first = session.tab == "paint" and session.painting is None
+        easel_shown = gr.ImageEditor(visible=True) if is_first else gr.skip()
+        strip_shown = show_queries() if session.tab == "retrieve" else gr.skip()
+        known = session.token, session, uuid.uuid4().hex if is_back else gr.skip()
+        at = gr.Tabs(selected=session.tab)
+        return *known, at, *shown[0], *shown[1], page.models(), easel_shown, strip_shown
+
     filled = [*edit.fillable, edit.seed, *mask.fillable, mask.seed]
     shows = [page.tabs, *filled, page.model_line, page.parts["easel"], strip]
-    page.quiet(demo.load, restore, page.session, shows)
+    known = [visit, page.session, page.returned]
+    opened = page.quiet(  # through the queue: Gradio tells of a new state no other way
+        demo.load, open_page, [visit, page.session], [*known, *shows], refuses=True,
+        js=ASK_FOR_VISIT,
+    )  # fmt: skip
+    opened.then(None, visit, None, js=KEEP_VISIT, api_visibility="private")
     for tell, given, line in page.parts["costs"]:
         page.quiet(demo.load, tell, given, line)
     board, open_tab, seats = page.parts["faces"]
 
-    def open_faces(data: View, request: gr.Request) -> View:
-        is_asked = request.query_params.get("tab") == "faces"
+    def open_faces(data: View) -> View:
+        is_asked = data[page.session].tab == "faces" and data[page.session].desk is None
         return open_tab(data) if is_asked else {board.status: gr.skip()}
 
-    board.follow(page.quiet(demo.load, open_faces, board.state, seats).then)
+    board.follow(page.quiet(opened.then, open_faces, board.state, seats).then)
 
 
 def public_endpoints(page: Page) -> None:
@@ -2243,7 +2558,7 @@ def public_endpoints(page: Page) -> None:
         source, target = gr.Textbox(label="source_text"), gr.Textbox(label="target_text")
         name = gr.Textbox("diffedit", label="method")
         painter = gr.Textbox("zestguide", label="method")
-        clip = gr.Textbox("clip_resnet", label="clip")
+        clip = gr.Textbox("", label="clip")
         seed = gr.Number(0, precision=0, label="seed")
         values = gr.JSON({}, label="parameters")
         pack = gr.Textbox(page.services.pack.name, label="pack")
@@ -2303,13 +2618,13 @@ def public_endpoints(page: Page) -> None:
             notes = list(dict.fromkeys(order.notes))
             return one.picture, {"recipe": one.recipe, "numbers": one.numbers, "notes": notes}
 
+        who = owner(request)
         yield from page.follow(
-            request,
-            functools.partial(easel.carry_out, services, order),
+            who,
+            page.start(who, functools.partial(easel.carry_out, services, order), on_gpu=True),
             lambda update: (None, {"ahead": update.ahead}),
             finished,
             lambda text: (None, {"status": text}),
-            on_gpu=True,
         )
 
     def retrieve(
@@ -2318,10 +2633,12 @@ def public_endpoints(page: Page) -> None:
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """Move a picture by the change of two words; returns the closest picture and a report.
 
-        Searched are `pictures` (files, zip files among them), else the set of the `pack`, a name
-        that /packs lists.
+        `clip` is the pack's network that compares them, its first one if empty. Searched are
+        `pictures` (files, zip files among them), else the set of the `pack`, a name that /packs
+        lists.
         """
         services, query = services_for(pack), polite(gallery.query_of)(session, image)
+        clip = clip or leases.encoders(services.pack)[0]
         words = source_word, target_word
         if not isinstance(parameters or {}, dict):
             raise refusal(InputError("The parameters must be an object of names and values."))
@@ -2335,9 +2652,10 @@ def public_endpoints(page: Page) -> None:
             best = answer.tiles[0].picture if answer.tiles else None
             return best, answer.report()
 
+        who = owner(request)
         yield from page.follow(
-            request,
-            work,
+            who,
+            page.start(who, work),
             lambda update: (None, {"ahead": update.ahead}),
             finished,
             lambda text: (None, {"status": text}),
@@ -2349,8 +2667,9 @@ def public_endpoints(page: Page) -> None:
         session: Session,
     ) -> Order:  # fmt: skip
         image = workbench.checked_inputs(image, texts[1])
+        name, toy = session.known(image)
         return Order(
-            image, texts[0] or "", texts[1], workbench.checked_seed(seed), [task], session,
+            image, texts[0] or "", texts[1], workbench.checked_seed(seed), [task], name, toy,
             window=window_of(window),
         )  # fmt: skip
 
@@ -2374,18 +2693,19 @@ def public_endpoints(page: Page) -> None:
             report = {"recipe": one.recipe, "numbers": one.numbers, "notes": notes}
             return one.after, one.mask_view, {**report, "curves": one.curves}
 
+        who = owner(request)
         yield from page.follow(
-            request,
-            functools.partial(workbench.carry_out, services, order),
+            who,
+            page.start(who, functools.partial(workbench.carry_out, services, order), on_gpu=True),
             lambda update: (None, None, {"ahead": update.ahead}),
             finished,
             lambda text: (None, None, {"status": text}),
-            on_gpu=True,
         )
 
     def face(
-        image: Image.Image | None, source_text: str, seed: float, edits: Any, layers: Any,
-        parameters: Any, pack: str | None = None, request: gr.Request = None,
+        image: Image.Image | None = None, source_text: str = "", seed: float = 0, edits: Any = None,
+        layers: Any = None, parameters: Any = None, pack: str | None = None,
+        request: gr.Request = None,
     ) -> Iterator[tuple[Any, ...]]:  # fmt: skip
         """Edit a face of a pack: of a picture, else of a text, else of a seed; with a report.
 
@@ -2394,34 +2714,42 @@ def public_endpoints(page: Page) -> None:
         """
         checked = polite(workbench.checked_seed)(seed)
         order = polite(face_orders.order)(image, source_text, checked, edits, layers, parameters)
+        who = owner(request)
         yield from page.follow(
-            request,
-            functools.partial(face_orders.carry_out, services_for(pack), order),
+            who,
+            page.start(who, functools.partial(face_orders.carry_out, services_for(pack), order)),
             lambda update: (None, {"ahead": update.ahead}),
             lambda done: done,
             lambda text: (None, {"status": text}),
         )
 
+    def described(params_class: Any, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+        pack = page.services.pack
+        return [
+            {
+                **vars(spec),
+                "default": defaults.get(spec.name, spec.default),
+                "options": leases.options(pack, spec),
+            }
+            for spec in params.specs(params_class)
+        ]
+
     def list_methods() -> dict[str, Any]:
-        """Return every method with its parameters, ranges and defaults."""
-        return {
+        """Return every method, and /face, with their parameters, ranges and defaults."""
+        known = {
             method.name: {
                 "title": method.title,
                 "tab": method.tab,
                 "summary": method.summary,
                 "paper": method.paper,
-                "parameters": [
-                    {
-                        **vars(spec),
-                        "default": values[spec.name],
-                        "options": leases.options(page.services.pack, spec),
-                    }
-                    for spec in params.specs(method.load_params())
-                ],
+                "parameters": described(
+                    method.load_params(), workbench.preset_values(page.services.pack, method, "")
+                ),
             }
             for method in METHODS.values()
-            for values in [workbench.preset_values(page.services.pack, method, "")]
         }
+        shared = {"title": "Face sliders", "tab": "faces", "summary": "What /face takes."}
+        return {**known, "face": {**shared, "parameters": described(FaceParams, {})}}
 
     def list_packs() -> dict[str, Any]:
         """Return every model pack: title, licence, pixels, components and what of them is here."""

@@ -29,7 +29,6 @@ def measured(
     one: Task,
     result: EditResult,
     ruler: Mask | None,
-    toy: Toy | None,
 ) -> dict[str, Any]:
     """Return a row of the table; the order's notes say why a number is missing.
 
@@ -51,7 +50,7 @@ def measured(
         order.notes.append(f"Edit success cannot be judged: {verdict.reason}.")
     elif not verdict.success:
         order.notes.append(f"{one.title} failed: {verdict.reason}.")
-    truth = true_mask(toy, order.source_text, order.target_text)
+    truth = true_mask(order.toy, order.source_text, order.target_text)
     has_both = truth is not None and result.mask is not None
     return {
         "title": one.title,

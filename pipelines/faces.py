@@ -101,6 +101,7 @@ class Desk:
         results: the faces of the latest text.
         own: directions that were trained or uploaded, by the name they are offered under.
         moves: positions of the sliders answered so far.
+        strengths: of the sliders, by place, in the latest answer.
         picture: the latest answer's.
     """
 
@@ -109,6 +110,7 @@ class Desk:
     results: list[Face] = field(default_factory=list)
     own: dict[str, Slider] = field(default_factory=dict)
     moves: int = 0
+    strengths: Sequence[float] = (0.0,) * SLOTS
     picture: Image.Image | None = None
 
     @property
@@ -217,6 +219,7 @@ def answer(
     started = time.perf_counter()
     desk.moves += 1
     face, edits = desk.face_in_hand, desk.edits(strengths)
+    desk.strengths = tuple(strengths)
     with latents_of(services) as latents, torch.no_grad():
         made = latents.model.synthesis(moved(latents, face, edits, layers))
     desk.picture = picture = images.to_pil(made)[0]

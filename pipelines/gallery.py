@@ -23,7 +23,8 @@ from pipelines.packs import Pack
 from pipelines.repositories import HEADS_OF
 from pipelines.results import OnStep
 from pipelines.retrieval_desk import Answer, Desk, Query
-from pipelines.workbench import Services, Session
+from pipelines.visits import Session
+from pipelines.workbench import Services
 
 if TYPE_CHECKING:
     from pipelines.models.adaptation_heads import AdaptationHeads

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -79,11 +79,16 @@ class Placement:
         return slice(self.top, self.top + self.side), slice(self.left, self.left + self.side)
 
 
-def decode(source: str | Path | Image.Image | None, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Return an upload as an upright 8-bit RGB picture without metadata.
+def decode(
+    source: str | Path | BinaryIO | Image.Image | None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    mode: Literal["RGB", "RGBA"] = "RGB",
+) -> Image.Image:
+    """Return an upload as an upright 8-bit picture of a mode without metadata.
 
-    First frame of animations, EXIF rotation applied, transparency over white, 16-bit grey scaled
-    to 8 bits. Size and shape are checked before any pixel is decoded.
+    First frame of animations, EXIF rotation applied, 16-bit grey scaled to 8 bits, for RGB
+    transparency over white. Size and shape are checked before any pixel is decoded.
 
     Raises:
         InputError: it is no picture, or one that cannot be edited; the sentence says what to do.
@@ -92,9 +97,9 @@ def decode(source: str | Path | Image.Image | None, *, max_pixels: int = MAX_PIX
         raise InputError("Please choose a picture first.")
     try:
         if isinstance(source, Image.Image):
-            return _decoded(source, max_pixels)
+            return _decoded(source, max_pixels, mode)
         with Image.open(source, formats=FORMATS) as image:
-            return _decoded(image, max_pixels)
+            return _decoded(image, max_pixels, mode)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -102,7 +107,7 @@ def decode(source: str | Path | Image.Image | None, *, max_pixels: int = MAX_PIX
     except Image.DecompressionBombError as error:
         raise InputError(_too_large(max_pixels)) from error
     except UnidentifiedImageError as error:
-        raise InputError(_why_unreadable(Path(source))) from error
+        raise InputError(_why_unreadable(source)) from error
     except _DAMAGED as error:
         raise InputError(
             "The picture file is damaged or incomplete. Please open it in another program, save it "
@@ -219,8 +224,9 @@ def _too_large(max_pixels: int) -> str:
     )
 
 
-def _why_unreadable(path: Path) -> str:
-    with path.open("rb") as file:
+def _why_unreadable(source: str | Path | BinaryIO) -> str:
+    with Path(source).open("rb") if isinstance(source, str | Path) else source as file:
+        file.seek(0)
         head = file.read(1024)
     if not head:
         return "The file is empty. Please upload a picture, for example a PNG or JPEG file."
@@ -229,13 +235,13 @@ def _why_unreadable(path: Path) -> str:
     return "This file is no picture that can be read here. Please upload a PNG, JPEG or WebP file."
 
 
-def _decoded(image: Image.Image, max_pixels: int) -> Image.Image:
+def _decoded(image: Image.Image, max_pixels: int, mode: str) -> Image.Image:
     _check_size(image.width, image.height, max_pixels)
     image.seek(0)
     image.load()
-    rgb = _to_rgb(_upright(image))
-    rgb.info = {}  # nothing private (place, comments) travels on
-    return rgb
+    plain = _to_8_bit(_upright(image), mode)
+    plain.info = {}  # nothing private (place, comments) travels on
+    return plain
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
@@ -260,8 +266,8 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Return a new RGB picture of a loaded one of any mode."""
+def _to_8_bit(image: Image.Image, mode: str) -> Image.Image:
+    """Return a new RGB or RGBA picture of a loaded one of any mode."""
     if image.mode.startswith("I"):
         image = _grey_from_16_bit(image)
     if image.mode == "F":
@@ -269,8 +275,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
             "The picture holds floating-point measurements, not colours. Please save it as an "
             "8-bit PNG and upload that."
         )
-    if not image.has_transparency_data:
-        return image.convert("RGB")
+    if mode == "RGBA" or not image.has_transparency_data:
+        return image.convert(mode)
     flat = Image.new("RGBA", image.size, "white")
     flat.alpha_composite(image.convert("RGBA"))
     return flat.convert("RGB")

@@ -13,12 +13,14 @@ from PIL import Image
 from pipelines import images, params, prompt_notes, recipes
 from pipelines.edit_numbers import true_mask
 from pipelines.errors import InputError
-from pipelines.images import Window
+from pipelines.images import Mask, Window
 from pipelines.method_params import MaskParams
 from pipelines.results import OnStep
-from pipelines.workbench import SQUARE_PX, HandedMask, Mask, Services, Session, inferred_source
+from pipelines.visits import SQUARE_PX, HandedMask, Session
+from pipelines.workbench import Services, inferred_source, refuse_equal
 
 if TYPE_CHECKING:
+    from pipelines.examples import Toy
     from pipelines.text_edit import MaskInspection
 
 REFERENCES = ("source", "empty")
@@ -61,37 +63,51 @@ class Inspected:
         return sum(one.network_evaluations for one in self.by_reference.values())
 
 
-def inspect(
-    services: Services,
-    session: Session,
-    picture: Image.Image,
-    source_text: str,
-    target_text: str,
-    values: Mapping[str, object],
-    seed: int,
-    on_step: OnStep,
-    window: Window = images.CENTRE,
-) -> Inspected:
+@dataclass(frozen=True, eq=False)
+class InspectOrder:
+    """What one click on Inspect asks for.
+
+    Attributes:
+        values: of the mask's parameters, by name.
+        toy: the picture's truth, if it is a toy's.
+        window: the square of the picture that is looked at.
+    """
+
+    picture: Image.Image
+    source_text: str
+    target_text: str
+    values: Mapping[str, object]
+    seed: int
+    toy: Toy | None = None
+    window: Window = images.CENTRE
+
+
+def inspect(services: Services, order: InspectOrder, on_step: OnStep) -> Inspected:
     """Compare the texts on a picture, against both references."""
     from pipelines import text_edit
 
     by_reference, notes = {}, list[str]()
+    source_text, target_text = order.source_text, order.target_text
     with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         if not source_text.strip():
             source_text = inferred_source(
-                services, model, picture, target_text, seed, on_step, notes, window
-            )
-        notes += prompt_notes.notes(model, services.pack, [source_text, target_text], [])
+                services, model, order.picture, target_text, order.seed, on_step, notes,
+                order.window,
+            )  # fmt: skip
+        refuse_equal(source_text, target_text)
+        texts = source_text, target_text
+        notes += prompt_notes.notes(model, services.pack, texts, [])
         for reference in REFERENCES:
-            built = params.build(MaskParams, {**values, "reference": reference})
+            built = params.build(MaskParams, {**order.values, "reference": reference})
             compare = functools.partial(
-                text_edit.inspect_mask, model, picture, source_text, target_text, built,
-                seed=seed, on_step=on_step, memo=services.memo, window=window,
+                text_edit.inspect_mask, model, order.picture, *texts, built, seed=order.seed,
+                on_step=on_step, memo=services.memo, window=order.window,
             )  # fmt: skip
             by_reference[reference] = services.cache.retry_on_out_of_memory(compare)
-    truth = true_mask(session.known(picture)[1], source_text, target_text)
-    texts = source_text, target_text
-    return Inspected(picture, *texts, seed, by_reference, truth, window=window, notes=notes)
+    return Inspected(
+        order.picture, *texts, order.seed, by_reference, true_mask(order.toy, *texts),
+        window=order.window, notes=notes,
+    )  # fmt: skip
 
 
 def cut(done: Inspected, values: Mapping[str, object]) -> tuple[Mask, Mask]:

@@ -1,8 +1,8 @@
 """One heavy job at a time, first come first served, stoppable, with previews on the way.
 
 Whoever shows results iterates over `Gate.run`. Leaving the loop early (a closed page, a cancelled
-request) stops the job; so does `Gate.stop` from another thread. A stopped job ends at its next
-`on_step`, and only then does the next one start.
+request) stops the job, one with a place only if nobody comes back to it; `Gate.stop` stops it from
+another thread. A stopped job ends at its next `on_step`, and only then does the next one start.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from queue import Empty, Full, Queue
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from pipelines.errors import Cancelled, InputError
 from pipelines.hub import DOWNLOADING
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+GRACE_S = 10.0  # for which a job waits for a page that is loaded again
 HEARTBEAT_S = 0.2  # how often a waiting visitor hears something, and a closed page is noticed
 PREVIEW_EVERY_S = 0.4  # a preview costs a decoder pass
 PREVIEW_PX = 256
@@ -61,6 +62,7 @@ class _Ticket:
     news: Queue[tuple[Step | None, Image.Image | None]] = field(default_factory=lambda: Queue(2))
     latest: Step | None = None
     outcome: Future[object] = field(default_factory=Future)
+    reader: object = None  # the latest one
 
 
 class Gate:
@@ -70,11 +72,15 @@ class Gate:
         deadline_s: time after a job's first step at which it is stopped; waiting for one's turn,
             for a download or for a model to load does not count.
         max_jobs: jobs that may run and wait together.
+        grace_s: time for which a job with a place goes on when its reader has left.
     """
 
-    def __init__(self, *, deadline_s: float = 180.0, max_jobs: int = 16) -> None:
+    def __init__(
+        self, *, deadline_s: float = 180.0, max_jobs: int = 16, grace_s: float = GRACE_S
+    ) -> None:
+        self.max_jobs = max_jobs
         self._deadline_s = deadline_s
-        self._max_jobs = max_jobs
+        self._grace_s = grace_s
         self._line: deque[_Ticket] = deque()  # its head is the job that runs
         self._changed = threading.Condition()
 
@@ -83,8 +89,8 @@ class Gate:
     ) -> Iterator[Update | Done[T]]:
         """Yield updates while `work(on_step)` waits and runs in a thread, then its result.
 
-        `place` is where the owner sees the result; a job stops any earlier one that has the same,
-        if it has one.
+        `place` is where the owner sees the result; a job that has one stops any earlier one of the
+        same, and can be rejoined.
 
         Raises:
             InputError: too many jobs wait, the deadline passed, or `work` raised it.
@@ -95,11 +101,28 @@ class Gate:
         ticket = self._enter(owner, place)
         serve = copy_context().run  # ZeroGPU reads there whose quota a job takes from
         threading.Thread(target=serve, args=(self._serve, ticket, work), daemon=True).start()
+        yield from self._read(ticket)
+
+    def rejoin(self, owner: str, place: str) -> Iterator[Update | Done[Any]] | None:
+        """Return what `run` would go on to yield of the owner's job there; None if none is left."""
+        tickets = self._tickets(owner, place)
+        return self._read(tickets[-1]) if tickets else None
+
+    def _read(self, ticket: _Ticket) -> Iterator[Update | Done[Any]]:
+        ticket.reader = me = object()
         try:
             while not ticket.outcome.done():
                 yield self._next_update(ticket)
             yield Done(ticket.outcome.result())
         finally:
+            if ticket.place and not ticket.outcome.done():
+                threading.Timer(self._grace_s, self._give_up, (ticket, me)).start()
+            else:
+                self._stop(ticket)
+
+    def _give_up(self, ticket: _Ticket, reader: object) -> None:
+        """Stop a job that nobody took over from its reader."""
+        if ticket.reader is reader:
             self._stop(ticket)
 
     def stop(self, owner: str, place: str | None = None) -> int:
@@ -120,7 +143,7 @@ class Gate:
 
     def _enter(self, owner: str, place: str) -> _Ticket:
         with self._changed:
-            if len(self._line) >= self._max_jobs:
+            if len(self._line) >= self.max_jobs:
                 raise InputError("Too many visitors are waiting. Please try again in a minute.")
             ticket = _Ticket(owner, place)
             self._line.append(ticket)

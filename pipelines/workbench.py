@@ -1,7 +1,6 @@
 """What a visitor's click sets in motion: leases, methods, judgement and recipe, no page in sight.
 
-The app makes one `Services`, one `Session` for every visitor, and calls `carry_out` in
-a worker thread.
+The app makes one `Services`, and calls `carry_out` in a worker thread.
 """
 
 from __future__ import annotations
@@ -11,21 +10,19 @@ import logging
 import random
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from pipelines import images, params, prompt_notes, recipes, views
-from pipelines.edit_numbers import TradeOff, measured
+from pipelines.data.captions import tokens
+from pipelines.edit_numbers import measured
 from pipelines.errors import InputError
 from pipelines.estimates import Meter
 from pipelines.examples import Toy
-from pipelines.images import Window
+from pipelines.images import Mask, Window
 from pipelines.jobs import Gate
 from pipelines.leases import fingerprints, models_for
 from pipelines.memo import Memo
@@ -35,22 +32,11 @@ from pipelines.registry import Method, methods
 from pipelines.results import EditResult, OnStep
 
 if TYPE_CHECKING:
-    from pipelines.data.spec import Scene
-    from pipelines.easel import Painted
-    from pipelines.faces import Desk
-    from pipelines.image_collections import Collection
-    from pipelines.inspection import Inspected
-    from pipelines.layouts import Layout
     from pipelines.models.latent_diffusion import LatentDiffusion
-    from pipelines.retrieval_desk import Query
 
 logger = logging.getLogger(__name__)
 
-Mask = npt.NDArray[np.float32]
-
 MAX_SEED = 2**31 - 1
-SQUARE_PX = 512  # side of the square on which masks are painted
-TOYS_KEPT = 32
 SWEEP = 5
 
 
@@ -64,64 +50,6 @@ class Services:
     pack: Pack
     file: Callable[[Image.Image, str], str]
     meter: Meter = field(default_factory=Meter)
-
-
-class Session:
-    """What one visitor's page remembers.
-
-    Attributes:
-        results, history: of the latest run, of all runs, newest first.
-        trade_off: the strength sweeps of one picture and target.
-        mask: what Mask inspect handed over to Text edit.
-        inspected: what Mask inspect shows.
-        layout, paintings: what Segmentation to image loaded last, and painted last.
-        query, collection: the picture in hand in Retrieval, and the visitor's own pictures.
-        rows: (number, scene) of pictures of the retrieval set, by their fingerprints.
-        desk: what Face sliders has in hand.
-    """
-
-    def __init__(self) -> None:
-        self.results: list[Shown] = []
-        self.history: list[Shown] = []
-        self.trade_off = TradeOff()
-        self.mask: HandedMask | None = None
-        self.inspected: Inspected | None = None
-        self.layout: Layout | None = None
-        self.paintings: list[Painted] = []
-        self.query: Query | None = None
-        self.collection: Collection | None = None
-        self.rows: dict[str, tuple[int, Scene]] = {}
-        self.desk: Desk | None = None
-        self._toys: OrderedDict[str, tuple[str, Toy]] = OrderedDict()
-
-    def remember(self, name: str, toy: Toy) -> None:
-        """Keep the truth about a toy picture, found again by its pixels."""
-        self._toys[recipes.fingerprint(toy.image)] = name, toy
-        while len(self._toys) > TOYS_KEPT:
-            self._toys.popitem(last=False)
-
-    def known(self, picture: Image.Image) -> tuple[str, Toy | None]:
-        """Return a toy's name and truth; ("", None) for any other picture."""
-        return self._toys.get(recipes.fingerprint(picture), ("", None))
-
-    def mask_for(self, picture: Image.Image) -> Mask | None:
-        """Return the handed-over mask (H, W) if it is this picture's."""
-        if self.mask is None or self.mask.picture != recipes.fingerprint(picture):
-            return None
-        placement = images.fit(picture, SQUARE_PX, self.mask.window)[1]
-        return images.place_mask(self.mask.square, placement)
-
-
-@dataclass(frozen=True, eq=False)
-class HandedMask:
-    """A mask of one picture: its fingerprint, and square (SQUARE_PX, SQUARE_PX), 1 = edit.
-
-    `window` says which square of the picture that is.
-    """
-
-    picture: str
-    square: Mask
-    window: Window = images.CENTRE
 
 
 # ---------------------------------------------------------------- editing
@@ -163,6 +91,11 @@ class Order:
     The worker fills in `source_text` (where it was empty, then `inferred` too), `doing`, `notes`
     and, one by one, `results` (of a sweep backwards, so that the weakest stands first); the page
     reads them meanwhile. `seconds` is the wall time of everything, at its end.
+
+    Attributes:
+        name, toy: of the picture, if it is a toy's.
+        mask: (H, W) where to edit, painted by hand; None = the methods say where.
+        window: the square of the picture that is worked on.
     """
 
     picture: Image.Image
@@ -170,7 +103,8 @@ class Order:
     target_text: str
     seed: int
     tasks: Sequence[Task]
-    session: Session
+    name: str = ""
+    toy: Toy | None = None
     mask: Mask | None = None
     window: Window = images.CENTRE
     is_sweep: bool = False
@@ -238,7 +172,6 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
     """Carry out every task of an order; its results appear one by one."""
     started_s = time.monotonic()
     before = services.file(order.picture, "before")
-    name, toy = order.session.known(order.picture)
     ruler = order.mask
     with services.cache.lease(services.pack.name, "latent_diffusion", on_step) as model:
         # not before: a model that is just being loaded imports the same libraries in its thread
@@ -251,6 +184,8 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                 services, model, order.picture, order.target_text, order.seed, on_step,
                 order.notes, order.window,
             )  # fmt: skip
+        if is_read:
+            refuse_equal(order.source_text, order.target_text)
         texts, values = (order.source_text, order.target_text), [one.values for one in order.tasks]
         order.notes += prompt_notes.notes(model, services.pack, texts, values)
         for one in order.tasks:
@@ -264,11 +199,11 @@ def carry_out(services: Services, order: Order, on_step: OnStep) -> Order:
                     models=keywords, reconstruct=True,
                 )  # fmt: skip
                 result = services.cache.retry_on_out_of_memory(edit)
-                recipe = edit_recipe(services, model, order, one, result, name, more)
+                recipe = edit_recipe(services, model, order, one, result, more)
             took = result.network_evaluations, result.seconds
             services.meter.note(services.pack.name, one.method, one.values, *took)
             ruler = result.mask if ruler is None else ruler
-            numbers = measured(services, order, one, result, ruler, toy)
+            numbers = measured(services, order, one, result, ruler)
             one_shown = shown(services, order, one, result, before, numbers, recipe)
             order.results.insert(0 if order.is_sweep else len(order.results), one_shown)
     order.seconds = time.monotonic() - started_s
@@ -306,7 +241,7 @@ def shown(
 
 def edit_recipe(
     services: Services, model: LatentDiffusion, order: Order, one: Task, result: EditResult,
-    picture_name: str, further: Mapping[str, Any],
+    further: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Return all that is needed to make a result again to the byte."""
     return {
@@ -316,7 +251,7 @@ def edit_recipe(
         "seed": order.seed,
         "parameters": dict(one.values),
         "picture": {
-            "name": picture_name,
+            "name": order.name,
             "size": list(order.picture.size),
             "fingerprint": recipes.fingerprint(order.picture),
             "window": params.to_dict(order.window),
@@ -352,6 +287,15 @@ def inferred_source(
 
 
 # ---------------------------------------------------------------- checks
+
+
+def refuse_equal(source_text: str, target_text: str) -> None:
+    """Refuse texts that do not differ in a word, where their difference is what is edited."""
+    if source_text.strip() and tokens(source_text) == tokens(target_text):
+        raise InputError(
+            "Both texts say the same, so there is nothing to edit. Please describe something else "
+            "in the target text."
+        )
 
 
 def checked_seed(seed: object, is_random: object = False) -> int:

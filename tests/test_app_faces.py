@@ -205,3 +205,8 @@ def test_every_place_has_a_slider(served):
     ids = [one["props"].get("elem_id") for one in config["components"]]
     assert [f"face_slider_{i}" in ids for i in range(SLOTS)] == [True] * SLOTS
     assert direction_training.LIMIT_S < 180  # the gate's own deadline would lose what is learnt
+
+
+def test_a_face_needs_no_argument(client):
+    picture, report = client.predict(api_name="/face")
+    assert picture and report["recipe"]

@@ -1,154 +1,21 @@
 """The page in a real browser, with the shipped models: what a visitor does and sees."""
 
-import dataclasses
-import io
-import json
 import re
-import shutil
-from urllib.parse import urlencode
 
 import numpy as np
 import pytest
-import requests
-from conftest import WatchedCache
 from PIL import Image
-from selenium import webdriver
 from selenium.webdriver import ActionChains, Keys
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
+from visitor import Visitor, driver, shipped  # noqa: F401
 
 import app
-from pipelines import easel, packs
+from pipelines import easel
 from pipelines.examples import FOLDER
 from pipelines.layout_files import read_layout
 
-PATIENCE_S = 300
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-unsafe-swiftshader",  # the painter draws with WebGL, and there is no GPU
-    "--window-size=1280,900",
-)
-
-
-@pytest.fixture(scope="module")
-def shipped(untrained_pack):
-    """The app with the shipped pack; with untrained networks while none is shipped."""
-    pack = packs.find("toybox")
-    if not (packs.ASSETS / "toybox" / "scenes" / "unet").is_dir():
-        pack = untrained_pack
-    if not all(part.is_here() for part in packs.FACES.values()):
-        faces = {role: untrained_pack.components[role] for role in packs.FACES}
-        pack = dataclasses.replace(pack, components={**pack.components, **faces})
-    cache = WatchedCache(2**30, packs.LOADERS, packs={pack.name: pack})
-    demo = app.build(cache=cache, pack=pack)
-    _, address, _ = demo.launch(prevent_thread_lock=True, quiet=True, **app.launch_settings())
-    yield address.rstrip("/"), cache
-    demo.close()
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    browser, control = shutil.which("chromium"), shutil.which("chromedriver")
-    if not browser or not control:
-        pytest.fail(
-            "The browser tests need Chromium and its driver. On Debian, as root: "
-            "apt-get install chromium chromium-driver"
-        )
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(control))
-    driver.downloads = downloads
-    yield driver
-    driver.quit()
-
-
-class Visitor:
-    """Hands and eyes on the page."""
-
-    def __init__(self, driver, address):
-        self.driver, self.address = driver, address
-        self.driver.get_log("browser")
-        self.driver.get_log("performance")
-
-    def open(self, **query):
-        self.driver.get(f"{self.address}/?{urlencode(query)}")
-        self.see("#inspect" if query.get("tab") == "mask" else "#run")
-        # the page has filled itself in, so nothing overwrites what is typed now
-        self.until(lambda: self.inputs()[1].get_attribute("value"))
-        return self
-
-    def until(self, condition):
-        ignored = (Exception,)  # elements come and go while the page draws
-        return WebDriverWait(self.driver, PATIENCE_S, 0.1, ignored).until(lambda _: condition())
-
-    def all(self, css):
-        return [
-            one for one in self.driver.find_elements(By.CSS_SELECTOR, css) if one.is_displayed()
-        ]
-
-    def see(self, css, text=""):
-        return self.until(lambda: next((one for one in self.all(css) if text in one.text), None))
-
-    def click(self, css, text=""):
-        self.driver.execute_script(
-            "arguments[0].scrollIntoView({block: 'center'})", self.see(css, text)
-        )
-        self.until(lambda: self.see(css, text).click() or True)
-
-    def choose(self, *titles):
-        """Tick these methods of the tab in front, and no others."""
-        self.see("label", titles[0])
-        for box in self.all("fieldset label:has(input[type=checkbox])"):
-            if box.find_element(By.CSS_SELECTOR, "input").is_selected() != (box.text in titles):
-                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
-                box.click()
-
-    def inputs(self):
-        """Source and target text of the tab in front."""
-        return self.all("textarea")[:2]
-
-    def type(self, box, text):
-        box.send_keys(Keys.CONTROL, "a")
-        box.send_keys(text)
-
-    def pictures(self, css):
-        """Every picture below an element, as arrays."""
-        sources = [image.get_attribute("src") for image in self.all(f"{css} img")]
-        files = [io.BytesIO(requests.get(source, timeout=30).content) for source in sources]
-        return [np.asarray(Image.open(file).convert("RGB"), int) for file in files]
-
-    def pen_in_hand(self):
-        """The colour (r, g, b) that the editor's brush shows."""
-        button = self.see("#easel button[aria-label=Color]")
-        return tuple(map(int, re.findall(r"\d+", button.value_of_css_property("color"))[:3]))
-
-    def requested(self):
-        messages = [json.loads(line["message"]) for line in self.driver.get_log("performance")]
-        return [
-            message["message"]["params"]["request"]["url"]
-            for message in messages
-            if message["message"]["method"] == "Network.requestWillBeSent"
-        ]
-
-    def complaints(self):
-        return [e["message"] for e in self.driver.get_log("browser") if e["level"] == "SEVERE"]
-
 
 @pytest.fixture
-def visitor(driver, shipped):
+def visitor(driver, shipped):  # noqa: F811
     return Visitor(driver, shipped[0])
 
 
@@ -250,7 +117,7 @@ def test_stop_ends_a_run_and_gives_the_controls_back(visitor):
     visitor.until(lambda: visitor.see("#run").is_enabled())
 
 
-def test_the_threshold_acts_without_the_network(visitor, shipped):
+def test_the_threshold_acts_without_the_network(visitor, shipped):  # noqa: F811
     visitor.open(tab="mask")
     visitor.click("#inspect")
     visitor.see("#mask_status", "Done")
@@ -305,20 +172,20 @@ def test_two_segments_painted_with_the_pointer_are_read_and_obeyed(visitor):
     visitor.open()
     visitor.click("button[role=tab]", "Segmentation to image")
     visitor.see("#easel button[aria-label*=rush]")
-    driver, reach = visitor.driver, {}
+    browser, reach = visitor.driver, {}
     for pen, words, x in (("1", "a red car", -110), ("2", "a tree", 110)):
         visitor.type(visitor.all(".segment textarea")[int(pen) - 1], words)
         visitor.click("#pen label", pen)
         visitor.until(lambda pen=pen: visitor.pen_in_hand() == easel.PALETTE[int(pen) - 1])
         canvas = visitor.see("#easel canvas")
-        driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
-        stroke = ActionChains(driver, duration=50).move_to_element_with_offset(canvas, x, -60)
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+        stroke = ActionChains(browser, duration=50).move_to_element_with_offset(canvas, x, -60)
         stroke.click_and_hold().move_by_offset(0, 60).move_by_offset(0, 60).release().perform()
         zoom = int(re.search(r"(\d+)%", visitor.see("#easel").text)[1]) / 100
         reach[int(pen)] = 256 + x / zoom, 120 / zoom + 2 * app.BRUSH_RADIUS_PX
     visitor.click("button", "Save this layout")
     visitor.click("#saved")
-    layout = read_layout(visitor.until(lambda: next(driver.downloads.glob("*.png"), None)))
+    layout = read_layout(visitor.until(lambda: next(browser.downloads.glob("*.png"), None)))
     assert [segment.text for segment in layout.segments] == ["a red car", "a tree"]
     for i, (middle, height) in reach.items():
         rows, columns = np.nonzero(layout.labels == i)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium.webdriver.common.by import By
-from test_browser import Visitor, driver, shipped  # noqa: F401
+from visitor import Visitor, driver, shipped  # noqa: F401
 
 from pipelines import easel
 from pipelines.examples import FOLDER

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from selenium.webdriver import Keys
-from test_browser import Visitor, driver, shipped  # noqa: F401
+from visitor import Visitor, driver, shipped  # noqa: F401
 
 from pipelines import directions, lelsd
+from pipelines.face_sources import FIRST
 
 FACE = "#face"
 
@@ -15,7 +16,7 @@ FACE = "#face"
 def visitor(driver, shipped):  # noqa: F811
     """A visitor who sees a face."""
     visitor = Visitor(driver, shipped[0])
-    driver.get(f"{shipped[0]}/?tab=faces")
+    visitor.arrive(tab="faces")
     visitor.see("#face_facts", "identity kept")
     return visitor
 
@@ -42,7 +43,7 @@ def test_a_dragged_slider_changes_the_face_beside_it(visitor):
 
 
 def test_a_text_becomes_a_slider_and_can_be_removed(visitor):
-    count = len(visitor.all(".slot"))
+    count = len(FIRST)
     visitor.type(visitor.see("#wish textarea, #wish input"), "wearing a red hat")
     visitor.click("#add_wish")
     visitor.see(f"#face_slider_{count}", "wearing a red hat")
@@ -66,7 +67,7 @@ def test_a_picture_is_uploaded_and_told_of(visitor, tmp_path):
 def test_a_direction_is_trained_in_the_page(visitor, monkeypatch):
     monkeypatch.setattr(lelsd, "BATCHES", 3)
     monkeypatch.setattr(directions, "_CALIBRATION", 2)
-    count = len(visitor.all(".slot"))
+    count = len(FIRST)
     visitor.click("#lesson button", "Train a direction")
     visitor.until(lambda: visitor.see("#learn_part input").get_attribute("value"))
     visitor.click("#learn")

@@ -111,7 +111,7 @@ def test_a_run_teaches_the_meter_and_the_line_says_so(watched_cache, untrained_p
     assert (before.evaluations, before.seconds) == (6, None)
     assert "6 UNet evaluations, time not measured yet" in sentences.estimate(before)
     picture = Image.new("RGB", (128, 128))
-    order = workbench.Order(picture, "a horse", "a zebra", 1, [task], workbench.Session())
+    order = workbench.Order(picture, "a horse", "a zebra", 1, [task])
     workbench.carry_out(services, order, lambda step: None)
     after = estimates.estimate(*asked)
     assert after.seconds == pytest.approx(order.results[0].numbers["seconds"])

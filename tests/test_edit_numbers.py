@@ -15,7 +15,7 @@ from pipelines.images import Window
 from pipelines.jobs import Gate
 from pipelines.memo import Memo
 from pipelines.packs import PACKS
-from pipelines.workbench import Order, Services, Session, carry_out, sweep_tasks, task
+from pipelines.workbench import Order, Services, carry_out, sweep_tasks, task
 
 QUICK = {"num_steps": 5, "strength": 0.6}
 TARGET = "a zebra on the grass"
@@ -29,7 +29,7 @@ def services(watched_cache, untrained_pack):
 def order(*tasks, source="a horse", target=TARGET, is_sweep=False, seed=1, **options):
     noise = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
     pair = Image.fromarray(noise), source
-    return Order(*pair, target, seed, tasks, Session(), is_sweep=is_sweep, **options)
+    return Order(*pair, target, seed, tasks, is_sweep=is_sweep, **options)
 
 
 def carried_out(services, *tasks, **options):

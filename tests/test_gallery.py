@@ -14,7 +14,8 @@ from pipelines.memo import Memo
 from pipelines.method_params import RetrievalParams
 from pipelines.models.retrieval_index import VectorIndex
 from pipelines.training.adaptation_heads import TEMPERATURES
-from pipelines.workbench import Services, Session
+from pipelines.visits import Session
+from pipelines.workbench import Services
 
 CLIP = "clip_resnet"
 QUICK = {"k": 4}

@@ -8,10 +8,12 @@ import app
 from pipelines import inspection, params, views
 from pipelines.errors import InputError
 from pipelines.examples import examples
+from pipelines.inspection import InspectOrder
 from pipelines.jobs import Gate
 from pipelines.memo import Memo
 from pipelines.method_params import MaskParams
-from pipelines.workbench import SQUARE_PX, Services, Session
+from pipelines.visits import SQUARE_PX, Session
+from pipelines.workbench import Services
 
 VALUES = {"threshold": 0.5, "feather_px": 0, "recipe": "thesis", "reference": "source"}
 
@@ -21,7 +23,9 @@ def session(watched_cache, untrained_pack):
     services = Services(watched_cache, Memo(2**20), Gate(), untrained_pack, app.file_picture)
     session, picture = Session(), examples()[0].toy.image.resize((300, 300))
     session.inspected = inspection.inspect(
-        services, session, picture, "a horse", "a zebra", {"num_maps": 1}, 3, lambda step: None
+        services,
+        InspectOrder(picture, "a horse", "a zebra", {"num_maps": 1}, 3),
+        lambda step: None,
     )
     inspection.cut(session.inspected, VALUES)
     return session

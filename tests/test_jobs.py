@@ -101,6 +101,43 @@ def test_stop_takes_a_waiting_job_out_of_the_line():
     assert result(running) == "finished"
 
 
+def test_a_job_with_a_place_goes_on_for_a_reader_who_comes_back():
+    gate, job = Gate(), Working()
+    run = gate.run("me", job, "edit")
+    next(run)
+    run.close()
+    assert gate.is_busy("me", "edit")
+    again = gate.rejoin("me", "edit")
+    assert next(again) and not job.ended.is_set()
+    job.finish.set()
+    assert result(again) == "finished"
+    assert gate.rejoin("me", "edit") is None
+    assert gate.rejoin("you", "edit") is None
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_job_nobody_comes_back_to_is_stopped(comes_back):
+    gate, job = Gate(grace_s=0.05), Working()
+    run = gate.run("me", job, "edit")
+    next(run)
+    run.close()
+    if comes_back:
+        again = gate.rejoin("me", "edit")
+        next(again)
+        again.close()
+    assert job.ended.wait(PATIENCE_S)
+    assert result(gate.run("you", lambda on_step: 7)) == 7
+
+
+def test_a_job_without_a_place_ends_with_its_reader():
+    gate, job = Gate(grace_s=PATIENCE_S), Working()
+    run = gate.run("me", job)
+    next(run)
+    assert gate.rejoin("me", "edit") is None
+    run.close()
+    assert job.ended.wait(PATIENCE_S)
+
+
 def test_a_job_takes_the_place_of_an_earlier_one_of_the_same_owner():
     gate, jobs = Gate(), [Working() for _ in range(3)]
     first, elsewhere, other = (

@@ -75,7 +75,7 @@ def test_faces_are_moved_in_the_codes_of_their_generator(services):
     values = {**faces, "num_steps": 2, "snapshot_every": 0}
     order = workbench.Order(
         examples.examples()[0].toy.image, "a face", "a face with a hat", 3,
-        [workbench.task("flexit", values)], workbench.Session(),
+        [workbench.task("flexit", values)],
     )  # fmt: skip
     workbench.carry_out(services, order, lambda step: None)
     assert {"clip_faces", "space", "perceptual"} == set(order.results[0].recipe["further_models"])
@@ -101,9 +101,7 @@ def test_a_pack_without_the_models_gets_a_sentence(services):
 def test_flexit_shows_its_curves_its_way_and_every_model_in_the_recipe(services):
     toy = examples.examples()[0].toy
     values = {"num_steps": 8, "snapshot_every": 8, "augmentations": 0}
-    order = workbench.Order(
-        toy.image, "a cat", "a dog", 3, [workbench.task("flexit", values)], workbench.Session()
-    )
+    order = workbench.Order(toy.image, "a cat", "a dog", 3, [workbench.task("flexit", values)])
     stages = []
     workbench.carry_out(services, order, lambda step: stages.append(step.stage))
     (one,) = order.results

@@ -12,7 +12,7 @@ from pipelines.jobs import Gate, Update
 from pipelines.memo import Memo
 from pipelines.packs import PACKS
 from pipelines.results import Step
-from pipelines.workbench import Order, Services, Session
+from pipelines.workbench import Order, Services
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def test_a_download_is_counted_on_the_status_line():
     assert "Fetching the model (MB)" in said and "120 of 2133" in said
 
 
-def order(session):
+def order():
     one = workbench.task("sdedit", {"num_steps": 5, "strength": 0.4})
     picture = Image.effect_noise((128, 128), 60).convert("RGB")
-    return Order(picture, "a horse", "a zebra", 3, [one], session)
+    return Order(picture, "a horse", "a zebra", 3, [one])
 
 
 def test_a_missing_pack_says_what_to_do_and_the_toybox_goes_on(
@@ -60,16 +60,15 @@ def test_a_missing_pack_says_what_to_do_and_the_toybox_goes_on(
         image.save(tmp_path / "picture.png")
         return str(tmp_path / "picture.png")
 
-    session = Session()
     both = {untrained_pack.name: untrained_pack, "sd15": PACKS["sd15"]}
     monkeypatch.setattr(watched_cache, "_packs", both)
     toybox = Services(watched_cache, Memo(2**20), Gate(), untrained_pack, file)
     photo = dataclasses.replace(toybox, pack=PACKS["sd15"])
-    kept = session.results, session.history
+    asked = order()
     with pytest.raises(InputError, match=r"stable-diffusion-v1-5.*MB.*OpenRAIL-M.*hf download"):
-        workbench.carry_out(photo, order(session), lambda step: None)
-    assert (session.results, session.history) == kept
-    done = workbench.carry_out(toybox, order(session), lambda step: None)
+        workbench.carry_out(photo, asked, lambda step: None)
+    assert asked.results == []
+    done = workbench.carry_out(toybox, order(), lambda step: None)
     assert done.results[0].recipe["weights"] == "scenes"
 
 

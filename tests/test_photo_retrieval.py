@@ -16,7 +16,8 @@ from pipelines.model_cache import ModelCache
 from pipelines.models.dual_encoder import DualEncoder
 from pipelines.packs import Component
 from pipelines.repositories import HEADS_OF, SIMAT_HEADS
-from pipelines.workbench import Services, Session
+from pipelines.visits import Session
+from pipelines.workbench import Services
 
 OTHER = "clip_rn50"
 WORDS = "a penguin", "an ostrich"

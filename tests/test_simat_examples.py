@@ -18,7 +18,8 @@ from pipelines.models.retrieval_set import (
     write_examples,
 )
 from pipelines.training import simat_examples
-from pipelines.workbench import Services, Session
+from pipelines.visits import Session
+from pipelines.workbench import Services
 
 WANTED = Triplet("dog", "on", "car")
 BY_RIGHT = [  # (field, value, target, results that are right), the best last

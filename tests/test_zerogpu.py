@@ -25,7 +25,7 @@ from pipelines.jobs import Done, Gate
 from pipelines.memo import Memo
 from pipelines.model_cache import ModelCache
 from pipelines.results import Step
-from pipelines.workbench import Order, Services, Session, carry_out, task
+from pipelines.workbench import Order, Services, carry_out, task
 
 ROOT = Path(app.__file__).parent
 
@@ -47,11 +47,11 @@ def loan(request, services):
     return zerogpu.Loan(request.param, services, device=CPU)
 
 
-def order_of(session):
+def order_of():
     values = {"num_steps": 5, "solver": "ddim"}
     picture = Image.new("RGB", (160, 128), "teal")
     tasks = [task("sdedit", values), task("diffedit", values)]
-    return Order(picture, "a cat", "a dog", 3, tasks, session)
+    return Order(picture, "a cat", "a dog", 3, tasks)
 
 
 def value_of(run):
@@ -61,10 +61,9 @@ def value_of(run):
 
 
 def test_an_edit_there_is_the_edit_here(services, loan):
-    session = Session()
-    here = value_of(Gate().run("me", functools.partial(carry_out, services, order_of(session))))
+    here = value_of(Gate().run("me", functools.partial(carry_out, services, order_of())))
     services.cache.evict_idle()
-    sent = order_of(session)
+    sent = order_of()
     work = functools.partial(carry_out, services, sent)
     steps = []
     there = loan.carry_out(work, steps.append)
@@ -175,13 +174,13 @@ from pipelines.jobs import Done, Gate
 from pipelines.memo import Memo
 from pipelines.model_cache import ModelCache
 from pipelines.workbench import Services
-from test_zerogpu import Session, carry_out, order_of
+from test_zerogpu import carry_out, order_of
 
 cpu, toybox = pick({"SEMEDIT_DEVICE": "cpu"}), packs.find("toybox")
 cache = ModelCache(2**30, packs.LOADERS, device=cpu)
 services = Services(cache, Memo(2**20), Gate(), toybox, app.file_picture)
 loan = zerogpu.Loan(zerogpu.lender(), services, device=cpu)
-work = functools.partial(carry_out, services, order_of(Session()))
+work = functools.partial(carry_out, services, order_of())
 for _ in range(2):
     *_, last = Gate().run("me", functools.partial(loan.carry_out, work))
     assert isinstance(last, Done) and len(last.value.results) == 2

@@ -95,7 +95,8 @@ def measure_slider(report: Report) -> None:
     from pipelines.jobs import Gate
     from pipelines.memo import Memo
     from pipelines.model_cache import ModelCache
-    from pipelines.workbench import Services, Session
+    from pipelines.visits import Session
+    from pipelines.workbench import Services
 
     pack = packs.find("toybox")
     cache = ModelCache(2**30, packs.LOADERS)
