@@ -2555,7 +2555,8 @@ def public_endpoints(page: Page) -> None:
     """Offer the same work under clean names; no button shows them."""
     with gr.Column(visible=False):
         picture = Photo(label="image", **PHOTO)
-        source, target = gr.Textbox(label="source_text"), gr.Textbox(label="target_text")
+        source = gr.Textbox("", label="source_text")  # empty: inferred
+        target = gr.Textbox(label="target_text")
         name = gr.Textbox("diffedit", label="method")
         painter = gr.Textbox("zestguide", label="method")
         clip = gr.Textbox("", label="clip")
