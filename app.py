@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import hashlib
 import html
 import io
 import logging
@@ -243,19 +242,27 @@ class Painter(gr.ImageEditor):
             raise refusal(error) from error
 
 
-def file_picture(image: Image.Image, name: str) -> str:
-    """Put a picture into Gradio's cache as PNG and return its path, the same for the same pixels.
+def save_whole(img: Image.Image, cache_dir: str, name: str = "image", format: str = "webp") -> str:
+    """Put a picture into Gradio's cache and return its path, as `save_pil_to_cache` does (6.31).
 
-    Whoever reads it while it is put there a second time finds it whole.
+    But not in place: who reads a file while the same picture is put there again finds it whole.
     """
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "picture"
-    content = processing_utils.encode_pil_to_bytes(image, "png")
-    folder = Path(gr.utils.get_upload_folder()) / hashlib.sha256(content).hexdigest()
+    content = processing_utils.encode_pil_to_bytes(img, format)
+    folder = Path(cache_dir) / processing_utils.hash_bytes(content)
     folder.mkdir(parents=True, exist_ok=True)
-    part, path = folder / uuid.uuid4().hex, folder / f"{slug}.png"
+    part, path = folder / uuid.uuid4().hex, folder / f"{name}.{format}"
     part.write_bytes(content)
     part.replace(path)
-    return str(path)
+    return str(path.resolve())
+
+
+processing_utils.save_pil_to_cache = save_whole  # what every component calls
+
+
+def file_picture(image: Image.Image, name: str) -> str:
+    """Write a picture into Gradio's cache as PNG and return its path."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "picture"
+    return save_whole(image, gr.utils.get_upload_folder(), name=slug, format="png")
 
 
 def refusal(error: InputError) -> gr.Error:
@@ -1905,7 +1912,7 @@ def faces_tab(page: Page) -> None:
 
     def hold(services: Services, desk: faces.Desk, face: faces.Face) -> View:
         face_sources.hold(services, desk, face)
-        return {before: file_picture(face.picture, "face")}
+        return {before: face.picture}
 
     def opened(data: Mapping[Any, Any], seed: int) -> tuple[faces.Desk, View]:
         session = data[page.session]
@@ -1928,7 +1935,7 @@ def faces_tab(page: Page) -> None:
             desk, view = opened(data, 1)
         except InputError as error:
             return {status: sentences.status(str(error))}
-        return {**view, before: file_picture(desk.face_in_hand.picture, "face")}
+        return {**view, before: desk.face_in_hand.picture}
 
     def take_up(data: View) -> View:
         desk: faces.Desk | None = data[page.session].desk
@@ -1936,11 +1943,7 @@ def faces_tab(page: Page) -> None:
             return {status: gr.skip()}
         tiles = [(face.picture, "") for face in desk.results]
         made = {results: gr.Gallery(tiles, visible=bool(tiles))}
-        return {
-            **laid_out(board.services(data), desk),
-            **made,
-            before: file_picture(desk.face.picture, "face"),
-        }
+        return {**laid_out(board.services(data), desk), **made, before: desk.face.picture}
 
     def take_seed(data: View) -> View:
         seed = workbench.checked_seed(data[number])
@@ -2271,7 +2274,10 @@ def retrieval_tab(page: Page) -> None:
             with gr.Accordion(
                 "My pictures", open=not first.has_set, elem_id="own_pictures"
             ) as own_box:
-                gr.Markdown("They stay in memory while this page is open, and nowhere else.")
+                gr.Markdown(
+                    "They stay in memory while this page is open and at most an hour longer, and "
+                    "nowhere else."
+                )
                 uploads = [
                     gr.UploadButton(label, file_count=count, file_types=kinds, size="md")
                     for label, count, kinds in (
