@@ -1550,7 +1550,8 @@ def painting_tab(page: Page) -> None:
     ) -> tuple[Any, ...]:  # fmt: skip
         session.layout = layout
         value = {"background": square, "layers": [easel.layer_of(layout)], "composite": None}
-        padded = [*layout.segments, *[Segment("")] * (len(words) - len(layout.segments))]
+        by_pen = dict(zip(layout.pens, layout.segments, strict=True))
+        padded = [by_pen.get(pen, Segment("")) for pen in range(1, len(words) + 1)]
         texts, weights = ([getattr(s, name) for s in padded] for name in ("text", "strength"))
         easel_away = gr.ImageEditor(value=value, visible=False)  # with its old background
         return easel_away, picture, layout.prompt, *texts, *weights

@@ -127,9 +127,14 @@ def reworded(layout: Layout, prompt: str, words: object) -> Layout:
     return check_layout(prompt or layout.prompt, texts, layout.labels, strengths)
 
 
+def colours_of(layout: Layout) -> list[tuple[int, int, int]]:
+    """Return the colour of every segment: its pen's."""
+    return [PALETTE[pen - 1] for pen in layout.pens]
+
+
 def layer_of(layout: Layout) -> Image.Image:
     """Return a layout as the painter's RGBA layer, CANVAS_PX square."""
-    return Image.fromarray(views.label_colours(layout.labels, PALETTE)).resize(
+    return Image.fromarray(views.label_colours(layout.labels, colours_of(layout))).resize(
         (CANVAS_PX, CANVAS_PX), Image.Resampling.NEAREST
     )
 
@@ -137,7 +142,7 @@ def layer_of(layout: Layout) -> Image.Image:
 def echo(layout: Layout) -> str:
     """Return how a layout was understood: what is left of the strokes, and what is read."""
     small = layer_of(layout).resize((ECHO_PX, ECHO_PX), Image.Resampling.NEAREST)
-    return sentences.understood(layout, recipes.png_text(small), PALETTE)
+    return sentences.understood(layout, recipes.png_text(small), colours_of(layout))
 
 
 def layout_file(services: Services, layout: Layout) -> str:

@@ -55,13 +55,18 @@ def layout_of_recipe(text: str) -> Layout:
                 raise ValueError("too large")
             labels = np.asarray(opened.convert("L"))
         segments = tuple(
-            Segment(str(one["text"]), float(one["strength"])) for one in recipe["segments"]
+            Segment(str(one["text"]), float(one["strength"]), int(one.get("pen", 0)))
+            for one in recipe["segments"]
         )
         if not all(0 < segment.strength <= MAX_STRENGTH for segment in segments):
             raise ValueError("strength out of range")
         if not segments or labels.max() != len(segments) or len(segments) > MAX_SEGMENTS:
             raise ValueError("labels and segments disagree")
-        return Layout(str(recipe["prompt"]), segments, labels)
+        layout = Layout(str(recipe["prompt"]), segments, labels)
+        pens = set(layout.pens)
+        if len(pens) < len(segments) or not pens <= set(range(1, MAX_SEGMENTS + 1)):
+            raise ValueError("pens out of range")
+        return layout
     except _DAMAGED as error:
         raise InputError(
             "The recipe in this picture is damaged, so its layout cannot be read. Load a label "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,12 @@ class Segment:
     Attributes:
         text: what should be there.
         strength: how much the region counts beside the others, in (0, 2]; 1 is usual.
+        pen: number of the pen that painted it; 0 = its own number among the segments.
     """
 
     text: str
     strength: float = 1.0
+    pen: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,11 @@ class Layout:
     prompt: str
     segments: tuple[Segment, ...]
     labels: NDArray[np.uint8]
+
+    @property
+    def pens(self) -> tuple[int, ...]:
+        """The number of every segment's pen."""
+        return tuple(segment.pen or i for i, segment in enumerate(self.segments, 1))
 
     @property
     def text(self) -> str:
@@ -95,7 +102,7 @@ def check_layout(
     for new, old in enumerate(painted, 1):
         renumbered[labels == old] = new
     segments = tuple(
-        Segment(" ".join(texts[i - 1].split()), float(strengths[i - 1])) for i in painted
+        Segment(" ".join(texts[i - 1].split()), float(strengths[i - 1]), i) for i in painted
     )
     return Layout(" ".join(prompt.split()), segments, renumbered)
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
+import app
 from pipelines import easel, images, params, recipes
 from pipelines.data.captions import parse
 from pipelines.errors import Cancelled, InputError
 from pipelines.examples import examples as toys
 from pipelines.jobs import Gate
+from pipelines.layout_files import read_layout
 from pipelines.layouts import Segment, check_layout, nearest_labels
 from pipelines.memo import Memo
 from pipelines.registry import METHODS, methods
@@ -170,6 +172,19 @@ def test_the_echo_says_what_was_painted_and_what_is_read():
     with Image.open(io.BytesIO(png)) as opened:
         seen = nearest_labels(np.asarray(opened.convert("RGBA")), easel.PALETTE)
     assert np.array_equal(seen, layout.labels)
+
+
+def test_segments_keep_the_colour_of_their_pen(services):
+    layer = np.zeros((easel.CANVAS_PX, easel.CANVAS_PX, 4), np.uint8)
+    layer[:200], layer[300:] = (*easel.PALETTE[1], 255), (*easel.PALETTE[4], 255)
+    painted = Image.fromarray(layer)
+    layout = easel.layout_of(painted, "", ["", "a cat", "", "", "a dog"])
+    assert layout.pens == (2, 5) and set(np.unique(layout.labels)) == {0, 1, 2}
+    told = easel.echo(layout)
+    assert f"rgb{easel.PALETTE[1]}" in told and f"rgb{easel.PALETTE[4]}" in told
+    filed = dataclasses.replace(services, file=app.file_picture)
+    again = read_layout(easel.layout_file(filed, layout))
+    assert again.pens == (2, 5) and np.array_equal(np.asarray(easel.layer_of(again)), layer)
 
 
 def test_strength_zero_would_be_no_segment_and_more_than_two_too_much():

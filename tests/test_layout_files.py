@@ -93,6 +93,11 @@ def test_photos_and_damaged_recipes_get_a_sentence(tmp_path):
         (blank, None, "something else"),
         (blank, '{"labels_png": ', "damaged"),
         (blank, {**good, "labels_png": "AAAA"}, "damaged"),
+        (
+            blank,
+            {**good, "segments": [{**one, "pen": 8 + i} for i, one in enumerate(good["segments"])]},
+            "damaged",
+        ),
         (blank, {**good, "segments": []}, "damaged"),
         (blank, {**good, "segments": "no list"}, "damaged"),
         (
