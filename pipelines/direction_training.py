@@ -77,7 +77,7 @@ def train(services: Services, desk: Desk, one: Lesson, on_step: OnStep) -> Lesso
         services.cache.lease(services.pack.name, "face_parser", on_step) as parser,
         services.cache.lease(services.pack.name, "lpips_eval", on_step) as perceptual,
     ):
-        from pipelines.directions import calibrated
+        from pipelines.directions import calibrated, oriented
         from pipelines.lelsd import lelsd
 
         if one.part not in parser.parts:
@@ -91,7 +91,8 @@ def train(services: Services, desk: Desk, one: Lesson, on_step: OnStep) -> Lesso
         for direction in (direction for direction in found if direction.scores):
             about = {**direction.settings, "batches": len(direction.scores)}
             direction = dataclasses.replace(direction, settings=about)
-            slider = own_slider(calibrated(direction, latents, perceptual, seed=one.seed))
+            direction = calibrated(direction, latents, perceptual, seed=one.seed)
+            slider = own_slider(oriented(direction, latents, parser, seed=one.seed))
             desk.own[slider.title] = slider
             one.learnt.append(slider)
     return one

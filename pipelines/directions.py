@@ -235,6 +235,25 @@ def calibrated(
     return dataclasses.replace(direction.scaled(factor), settings=about)
 
 
+@torch.no_grad()
+def oriented(
+    direction: Direction, generator: LatentGenerator, parser: PartParser, *, seed: int
+) -> Direction:
+    """Return the direction with the sign at which strengths above 0 show more of the part.
+
+    Nothing that directions are found by tells their two signs apart, so this is only for the eye.
+    """
+    codes = generator.draw(
+        direction.space, [sub_seed(seed, "sign", i) for i in range(_CALIBRATION)]
+    )
+
+    def area(strength: float) -> float:
+        images, _ = generator.features(direction.space, apply(direction, codes, strength))
+        return parser.part_masks(images, direction.part).mean().item()
+
+    return direction if area(1.0) >= area(-1.0) else direction.scaled(-1.0)
+
+
 def strengths_at(
     distance: Callable[[Tensor], Tensor], target: float, start: Tensor, *, doublings: int = 10
 ) -> Tensor:

@@ -35,7 +35,7 @@ CAPTIONS = "captions"  # the mode, and the mapper, that packs with a caption_map
 MODES = (CAPTIONS, "difference", "published")
 """What a text's direction is: where this face has to move (not of the paper), what sets the text's
 code apart from a neutral one's, or the code itself."""
-FIRST = ("hair", "hat", "glasses", "lips", "eyes")
+FIRST = ("hair", "hat", "glasses", "beard", "eyes")
 """Parts whose sliders are there from the start."""
 LIMITS = "likeness.json"  # beside the inversion encoder, see training.inversion_likeness
 

@@ -38,8 +38,7 @@ METHODS = {
     "first_order": "First order",
     "random": "Random",
 }
-REACH, TEXT_REACH = 3.0, 1.5  # the ends of a slider of a part, of a text
-SPREAD = 2 / 3  # of a slider's reach, in strips and grids
+REACH, TEXT_REACH = 2.0, 1.5  # the ends of a slider of a part, of a text
 STRIP = 5
 HEAT_FULL = 0.25  # mean change of a pixel, as a part of the range, that is shown brightest
 
@@ -316,9 +315,9 @@ def grid(
 
 
 def spread(slider: Slider, count: int) -> list[float]:
-    """Return evenly spaced strengths on both sides of 0."""
-    end = SPREAD * slider.reach
-    return [float(value) for value in np.linspace(-end, end, count).round(3)]
+    """Return evenly spaced strengths from one end of a slider to the other."""
+    values = np.linspace(-slider.reach, slider.reach, count)
+    return [float(value) for value in values.round(3)]
 
 
 def slider_at(desk: Desk, place: object) -> Slider:

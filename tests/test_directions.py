@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_generators import CELLS, DCGAN, QuarterParser, Quarters
 
-from pipelines.directions import Direction, apply, check, load, strengths_at
+from pipelines.directions import Direction, apply, check, load, oriented, strengths_at
 from pipelines.errors import InputError
 from pipelines.local_directions import (
     derivatives,
@@ -225,3 +225,19 @@ def test_random_directions_have_length_1_in_every_layer(stylegan):
         assert all(abs(v.norm().item() - 1) < 1e-5 for v in direction.vectors)
         same = len(direction.vectors) > 1 and torch.equal(*direction.vectors[:2])
         assert same == layout.is_shared
+
+
+class LitQuarters(QuarterParser):
+    """Sees a part where its quarter is red."""
+
+    def part_masks(self, images, part):
+        return super().part_masks(images, part) * (images[:, 0] > 0)
+
+
+def test_strengths_above_0_show_more_of_the_part():
+    quarters, part = Quarters(), CELLS[1]
+    towards = tuple(quarters.truth(part))
+    up = Direction(towards, "w+", part, "lelsd", quarters.fingerprint, (), {})
+    assert oriented(up, quarters, LitQuarters(), seed=0) is up
+    turned = oriented(up.scaled(-1), quarters, LitQuarters(), seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(turned.vectors, towards, strict=True))

@@ -221,7 +221,7 @@ def test_sliders_that_cannot_be_are_refused(services, desk):
     with pytest.raises(InputError, match="one of: captions, difference"):
         face_sources.text_slider(services, "a hat", "clip", desk.face)
     for bad in (None, "1", float("nan"), True, 4.0):
-        with pytest.raises(InputError, match="number from -3 to 3"):
+        with pytest.raises(InputError, match="number from -2 to 2"):
             desk.edits(at(_0=bad))
     for i in range(faces.SLOTS - 2):
         desk.add(face_sources.text_slider(services, f"a hat {'big ' * i}", "difference", desk.face))

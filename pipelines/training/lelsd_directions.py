@@ -6,9 +6,10 @@
 
 About two minutes a part on two cores. A part whose file is there already, found with the same
 generator, is passed over. Each direction is then scaled so that a strength of 1 moves pictures by
-the same LPIPS (`directions.calibrated`). `training.json` says what each part took and how the
-generator was trained: directions in one that was warm-started from the world's own parameters are
-weaker evidence.
+the same LPIPS (`directions.calibrated`), and turned so that strengths above 0 show more of the part
+(`directions.oriented`; files that are there already too). `training.json` says what each part took
+and how the generator was trained: directions in one that was warm-started from the world's own
+parameters are weaker evidence.
 
 `--baselines` adds what Face sliders compares them with, for parts that have a file already: the
 StyleSpace channel, the first-order direction and a random one, `<part>_<method>.safetensors`, as
@@ -28,7 +29,7 @@ from pathlib import Path
 import torch
 
 from pipelines.devices import Device
-from pipelines.directions import LatentGenerator, calibrated, load
+from pipelines.directions import LatentGenerator, calibrated, load, oriented
 from pipelines.errors import InputError
 from pipelines.lelsd import lelsd
 from pipelines.local_directions import first_order, random_direction, stylespace
@@ -110,6 +111,17 @@ def write_baselines(models: Models, args: argparse.Namespace) -> None:
                 scaled.save(files[part])
 
 
+def orient(models: Models, args: argparse.Namespace) -> None:
+    """Turn every direction of the generator so that strengths above 0 show more of its part."""
+    for path in sorted(args.out.glob("*.safetensors")):
+        if is_done(path, models.generator):
+            direction = load(path)
+            turned = oriented(direction, models.generator, models.parser, seed=args.seed)
+            if turned is not direction:
+                print(f"turned {path.name}", flush=True)
+                turned.save(path)
+
+
 def main(argv: Sequence[str] | None = None) -> Path:
     """Train what is missing; return the folder with `<part>_<k>.safetensors`."""
     options = argparse.ArgumentParser(
@@ -128,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
     models = open_models(args)
     if args.baselines:
         write_baselines(models, args)
+        orient(models, args)
         return args.out
     params = LELSDParams(space=args.space, num_directions=args.directions)
     log = args.out / "training.json"
@@ -151,6 +164,7 @@ def main(argv: Sequence[str] | None = None) -> Path:
             scaled.save(file)
         about = {"warm_start": models.is_warm_started, "generator": models.generator.fingerprint}
         write_json(log, {**about, "seconds": seconds})
+    orient(models, args)
     return args.out
 
 
