@@ -89,7 +89,7 @@ def watched_cache(untrained_pack):
     return WatchedCache(2**30, packs.LOADERS, packs={untrained_pack.name: untrained_pack})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def untrained_judge(watched_cache, untrained_pack):
     with watched_cache.lease(untrained_pack.name, "scene_judge") as judge:
         yield judge
