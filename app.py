@@ -2464,24 +2464,27 @@ def build(
             with gr.Column(scale=4, min_width=280):
                 pack_line = gr.HTML(sentences.pack(services.pack), elem_id="pack")
         model_line = gr.HTML(render=False)
+        about = gr.HTML(about_pack(services.pack), render=False)
         session = gr.State(Session(), time_to_live=7200)
         returned = gr.State("")
         with gr.Tabs() as tabs:
             page = Page(services, session, tabs, menu, model_line, returned, loan)
+
+            def name_pack(name: str) -> tuple[str, str]:
+                chosen = page.services_for(name).pack
+                return sentences.pack(chosen), about_pack(chosen)
+
+            # the first of all that a new pack changes, as they follow one another
+            page.quiet(menu.change, name_pack, menu, [pack_line, about])
             for name, title, builder in TABS:
                 with gr.Tab(title, id=name) as page.tab[name]:
                     builder(page)
         model_line.render()
-        about = gr.HTML(about_pack(services.pack))
-
-        def choose_pack(name: str) -> tuple[str, str]:
-            chosen = page.services_for(name).pack
-            return sentences.pack(chosen), about_pack(chosen)
+        about.render()
 
         def remember_tab(session: Session, event: gr.SelectData) -> None:
             session.tab = next(name for name, title, _ in TABS if title == event.value)
 
-        page.quiet(menu.change, choose_pack, menu, [pack_line, about])
         page.quiet(tabs.select, remember_tab, session, None)
         open_from_link(demo, page)
         public_endpoints(page)
